@@ -1,0 +1,1 @@
+"""Web data into the engine."""

@@ -1,0 +1,1 @@
+"""The sidecar: doors into the Rescorer, its adapters, and the Celery workers."""

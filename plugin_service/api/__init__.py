@@ -1,0 +1,1 @@
+"""HTTP and nothing else: the proxy, the rerank APIs, rankings and health."""

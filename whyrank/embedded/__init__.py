@@ -1,0 +1,1 @@
+"""A local engine, Valkey and model server for one machine."""

@@ -1,0 +1,83 @@
+"""Every error of ours, in one tree, with the HTTP status each one maps to.
+
+WhyRankError                     500
+├── BadRequestError              400  the caller's input; `field` names the culprit
+│   └── NotFoundError            404
+├── EngineError                  502  the engine answered what we cannot use
+│   ├── EngineUnavailableError   503  the engine cannot be reached
+│   └── IndexMissingError        404  no such index
+├── StoreUnavailableError        503  Redis cannot be reached or refuses
+└── ModelError                   502
+    ├── ModelUnavailableError    503  the model server cannot be reached, is warming or answers 5xx/429
+    └── ModelRefusedError        502  the model server answered 4xx to this very prompt
+
+Foreign exceptions (redis, aiohttp, opensearch-py ...) are mapped to these at the adapter that meets them.
+"""
+
+from __future__ import annotations
+
+
+class WhyRankError(Exception):
+    """The root; what is not further known is a 500."""
+
+    status = 500
+
+
+class BadRequestError(WhyRankError):
+    """The caller's input is wrong; `field` names the part of it."""
+
+    status = 400
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class NotFoundError(BadRequestError):
+    """What the caller named is not there."""
+
+    status = 404
+
+
+class EngineError(WhyRankError):
+    """The engine answered what we cannot use."""
+
+    status = 502
+
+
+class EngineUnavailableError(EngineError):
+    """The engine cannot be reached."""
+
+    status = 503
+
+
+class IndexMissingError(EngineError):
+    """The engine has no such index."""
+
+    status = 404
+
+
+class StoreUnavailableError(WhyRankError):
+    """Redis cannot be reached, or refuses to read or write."""
+
+    status = 503
+
+
+class ModelError(WhyRankError):
+    """The model server answered what we cannot use."""
+
+    status = 502
+
+
+class ModelUnavailableError(ModelError):
+    """The model server cannot be reached, is warming, or answers 5xx or 429: worth a retry."""
+
+    status = 503
+
+
+class ModelRefusedError(ModelError):
+    """The model server answered 4xx to this very prompt: a retry would not help."""
+
+    def __init__(self, message: str, *, too_long: bool = False) -> None:
+        super().__init__(message)
+        self.too_long = too_long
