@@ -1,0 +1,114 @@
+"""What WhyRank asks of an engine, in the words that OpenSearch and Elasticsearch share.
+
+One Protocol, an adapter for each engine, one fake in `tests/fakes`; `tests/contract/test_engine.py` runs on all
+three. These are WhyRank's own calls (policies, indexing, reading the index for training); the searches of users
+never pass through here, they go through the proxy byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+Json = Mapping[str, Any]
+"""A JSON object on its way in."""
+Documents = Iterable[tuple[str, Json]] | AsyncIterable[tuple[str, Json]]
+"""(id, document) pairs; consumed once, a chunk at a time."""
+
+
+class EngineKind(StrEnum):
+    """Which engine answers."""
+
+    OPENSEARCH = "opensearch"
+    ELASTICSEARCH = "elasticsearch"
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    """The engine as it presents itself. `version` is its own number, as `3.8.0`."""
+
+    kind: EngineKind
+    version: str
+
+
+class BulkFailure(msgspec.Struct, frozen=True):
+    """One document that the engine refused, after all retries."""
+
+    id: str
+    status: int
+    """HTTP status that the engine gives this document."""
+    reason: str
+
+
+class BulkResult(msgspec.Struct, frozen=True):
+    """What became of a bulk: every document given is counted once, here or there."""
+
+    indexed: int
+    failures: tuple[BulkFailure, ...] = ()
+
+
+class Engine(Protocol):
+    """OpenSearch or Elasticsearch.
+
+    Every call raises EngineUnavailableError when the engine cannot be reached or is overloaded,
+    IndexMissingError when the index is not there, EngineError for any other answer that is not a success.
+    No exception or warning of a client library leaves an adapter.
+    """
+
+    async def info(self) -> EngineInfo:
+        """Ask the engine who it is."""
+        ...
+
+    async def ensure_index(self, name: str, mappings: Json, settings: Json) -> bool:
+        """Make the index unless it is there; True when made. One that is there is left as it is.
+
+        Safe to call from many processes at once.
+        """
+        ...
+
+    async def index_exists(self, name: str) -> bool:
+        """Whether an index or alias of this name is there."""
+        ...
+
+    async def delete_index(self, name: str) -> bool:
+        """Delete the index with its documents; False when it was not there."""
+        ...
+
+    async def put_document(self, index: str, id: str, document: Json, *, refresh: bool = False) -> None:
+        """Write or replace one document; with `refresh`, searches see it when this returns."""
+        ...
+
+    async def get_document(self, index: str, id: str) -> dict[str, Any] | None:
+        """The document as last written, refreshed or not; None when the index has no such document."""
+        ...
+
+    async def delete_document(self, index: str, id: str, *, refresh: bool = False) -> bool:
+        """Delete one document; False when it was not there."""
+        ...
+
+    async def bulk(self, index: str, documents: Documents) -> BulkResult:
+        """Write or replace many documents, in chunks; memory holds one chunk.
+
+        A document that the engine refuses does not stop the others: it is in `failures`. Refusals for load
+        (429) are tried again with growing pauses first. When the engine goes away in between, what was written
+        stays and EngineUnavailableError is raised; ids make it safe to start over.
+        """
+        ...
+
+    async def search(self, index: str, body: Json) -> dict[str, Any]:
+        """The engine's answer to a search body, as it is."""
+        ...
+
+    async def refresh(self, index: str) -> None:
+        """Make everything written so far visible to searches."""
+        ...
+
+    async def count(self, index: str) -> int:
+        """Number of documents that searches see."""
+        ...
+
+    async def close(self) -> None:
+        """Release the connections. Closing twice is harmless."""
+        ...
