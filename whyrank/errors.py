@@ -5,6 +5,7 @@ WhyRankError                     500
 │   └── NotFoundError            404
 ├── EngineError                  502  the engine answered what we cannot use
 │   ├── EngineUnavailableError   503  the engine cannot be reached
+│   ├── EngineTimeoutError       504  the engine was silent for too long
 │   └── IndexMissingError        404  no such index
 ├── StoreUnavailableError        503  Redis cannot be reached or refuses
 └── ModelError                   502
@@ -51,6 +52,12 @@ class EngineUnavailableError(EngineError):
     status = 503
 
 
+class EngineTimeoutError(EngineError):
+    """The engine was silent for too long."""
+
+    status = 504
+
+
 class IndexMissingError(EngineError):
     """The engine has no such index."""
 
@@ -70,9 +77,16 @@ class ModelError(WhyRankError):
 
 
 class ModelUnavailableError(ModelError):
-    """The model server cannot be reached, is warming, or answers 5xx or 429: worth a retry."""
+    """The model server cannot be reached, is warming, or answers 5xx or 429: worth a retry.
+
+    `suspect`: this very prompt may be the cause (a timeout, a 500), so retries of it should be counted.
+    """
 
     status = 503
+
+    def __init__(self, message: str, *, suspect: bool = False) -> None:
+        super().__init__(message)
+        self.suspect = suspect
 
 
 class ModelRefusedError(ModelError):
