@@ -1,0 +1,204 @@
+"""Client of a model server that speaks the OpenAI protocol with token probabilities (vLLM, llama.cpp, Ollama ...)."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+import structlog
+
+from whyrank import prompt
+from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError
+from whyrank.prompt import Constraint
+from whyrank.types import Mode, Passage
+from whyrank.verdict import TokenLogprob
+
+_TOP = 5
+"""Alternatives asked for at each token; the three labels are the likeliest where the label stands."""
+_TOO_LONG = re.compile(
+    r"context.{0,12}length|max_model_len|too long|too large|maximum.{0,20}tokens|exceed", re.IGNORECASE
+)
+_GRAMMAR = re.compile(r"structured.?output|grammar|guided|regex", re.IGNORECASE)
+_UNKNOWN_FIELD = re.compile(
+    r"unrecogni[sz]ed|unknown|unsupported|not supported|unexpected|extra|not permitted", re.IGNORECASE
+)
+_NOT_THE_PROMPT = frozenset({401, 403, 404, 408, 425, 429})
+"""Refusals that are about our key, the model's name or the server's load: worth a retry once that is mended."""
+_ERROR_CHARS = 500
+_log = structlog.get_logger(__name__)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the model wrote, token by token, and the passage that it really read."""
+
+    text: str
+    tokens: tuple[TokenLogprob, ...]
+    passage: Passage
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Alternative(msgspec.Struct):
+    token: str
+    logprob: float
+
+
+class _Token(msgspec.Struct):
+    token: str
+    logprob: float
+    top_logprobs: list[_Alternative] = []
+
+    def read(self) -> TokenLogprob:
+        top = {alternative.token: alternative.logprob for alternative in self.top_logprobs}
+        return TokenLogprob(self.token, top or {self.token: self.logprob})
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Token] | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+class ModelClient:
+    """One keep-alive connection pool; use it as `async with`.
+
+    `url` ends with /v1. `timeout_s` bounds one answer. `explanation_tokens` is the budget of an explanation.
+    `concurrency` bounds the requests in flight; None leaves that to the caller.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        explanation_tokens: int = 96,
+        concurrency: int | None = None,
+    ) -> None:
+        self._url = url.rstrip("/") + "/chat/completions"
+        self._model = model
+        self._headers = {"Content-Type": "application/json"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5.0, timeout_s))
+        self._explanation_tokens = explanation_tokens
+        self._concurrency = concurrency or 0
+        self._constrains = True
+        self._session: aiohttp.ClientSession | None = None
+        self._decode = msgspec.json.Decoder(_Completion).decode
+        self._encode = msgspec.json.Encoder().encode
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            timeout=self._timeout,
+            headers=self._headers,
+            connector=aiohttp.TCPConnector(limit=self._concurrency, keepalive_timeout=60.0),
+        )
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ask(self, query: str, passage: Passage, mode: Mode, constraint: Constraint) -> Answer:
+        """The model's answer on one pair.
+
+        A prompt that is too long is tried once more with half of the passage, marked as truncated. A server
+        that does not know constrained decoding is asked without it from then on.
+
+        Raises ModelUnavailableError, ModelRefusedError, or ModelError for an answer that is not of the protocol.
+        """
+        if not self._constrains:
+            constraint = Constraint.NONE
+        try:
+            return await self._complete(query, passage, mode, constraint)
+        except ModelRefusedError as refusal:
+            if refusal.too_long:
+                return await self._complete(query, _halved(passage), mode, constraint)
+            words = str(refusal)
+            if constraint is Constraint.NONE or not _GRAMMAR.search(words):
+                raise
+            if _UNKNOWN_FIELD.search(words):
+                self._constrains = False
+                _log.warning("model_server_without_constraints", error=words)
+            return await self._complete(query, passage, mode, Constraint.NONE)
+
+    async def _complete(self, query: str, passage: Passage, mode: Mode, constraint: Constraint) -> Answer:
+        request: dict[str, Any] = {
+            "model": self._model,
+            "messages": prompt.messages(query, passage, mode, constraint),
+            "max_tokens": prompt.max_tokens(mode, constraint, self._explanation_tokens),
+            "temperature": 0,
+            "stop": [prompt.STOP],
+            "logprobs": True,
+            "top_logprobs": _TOP,
+        }
+        regex = prompt.response_regex(passage, mode, constraint, query)
+        if regex is not None:
+            request["structured_outputs"] = {"regex": regex}
+        body = await self._post(request)
+        try:
+            completion = self._decode(body)
+            choice = completion.choices[0]
+        except (msgspec.DecodeError, IndexError) as error:
+            raise ModelError(f"the model server's answer is not of the protocol: {error}") from error
+        content = (choice.logprobs and choice.logprobs.content) or []
+        usage = completion.usage or _Usage()
+        return Answer(
+            text=choice.message.content or "",
+            tokens=tuple(token.read() for token in content),
+            passage=passage,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+
+    async def _post(self, request: dict[str, Any]) -> bytes:
+        if self._session is None:
+            raise RuntimeError("ModelClient is used outside of `async with`")
+        try:
+            async with self._session.post(self._url, data=self._encode(request)) as response:
+                body = await response.read()
+                status = response.status
+        except TimeoutError as error:
+            connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise ModelUnavailableError(
+                f"the model server did not answer in time: {error}", suspect=not connecting
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ModelUnavailableError(f"the model server cannot be reached: {error}") from error
+        if status < 300:
+            return body
+        words = f"the model server answered {status}: {body[:_ERROR_CHARS].decode('utf-8', 'replace')}"
+        if status in _NOT_THE_PROMPT or status >= 500 or status < 400:
+            raise ModelUnavailableError(words, suspect=status == 500)
+        raise ModelRefusedError(words, too_long=status == 413 or bool(_TOO_LONG.search(words)))
+
+
+def _halved(passage: Passage) -> Passage:
+    text = passage.text[: len(passage.text) // 2]
+    cut = text.rfind(" ")
+    return Passage(text[:cut] if cut > len(text) // 2 else text, truncated=True)
