@@ -1,11 +1,13 @@
 """Generated docs, and checks that docs are true: `python -m tools.docs [--check]`.
 
-Generated: docs/settings.md (from the settings) and docs/cli.md (from the command line). Checked: every relative
+Generated: docs/settings.md (from the settings), docs/cli.md (from the command line) and docs/api/openapi.json
+(from the routes). Checked: every relative
 link and every image of every page resolves, and every path in the README's map exists.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -68,6 +70,13 @@ def _describe(command: Command, path: str) -> str:
     return "\n".join(lines)
 
 
+def openapi() -> str:
+    """Our HTTP routes, as OpenAPI."""
+    from plugin_service.api.app import own_routes  # noqa: PLC0415 - the other pages do not need it
+
+    return json.dumps(own_routes().openapi(), indent=1) + "\n"
+
+
 def broken_links() -> list[str]:
     """Relative links and images of README and docs that lead nowhere."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -103,7 +112,7 @@ def main() -> int:
     """Write the generated pages, or with --check say what is not true and give 1."""
     check = "--check" in sys.argv[1:]
     problems = []
-    for name, text in {"settings.md": settings_page(), "cli.md": cli_page()}.items():
+    for name, text in {"settings.md": settings_page(), "cli.md": cli_page(), "api/openapi.json": openapi()}.items():
         page = ROOT / "docs" / name
         if not check:
             page.write_text(text, encoding="utf-8")

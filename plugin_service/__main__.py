@@ -1,0 +1,36 @@
+"""`python -m plugin_service`: the sidecar, as the environment's settings say."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from plugin_service import bootstrap
+from whyrank.logging import configure
+from whyrank.settings import Settings
+
+_GRACE_S = 10
+"""After SIGTERM: searches under way have this long to end. Event streams end at once; their readers reconnect."""
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; then stop accepting, finish what is under way, and stop the parts."""
+    settings = Settings()
+    configure(settings.log_level, settings.log_format)
+    uvicorn.run(
+        bootstrap.create(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+if __name__ == "__main__":
+    main()
