@@ -196,7 +196,7 @@ class Rescorer:
             pair_key(
                 tenant=request.tenant,
                 model_revision=revision or model.revision,
-                mode=mode.value,
+                mode=mode,
                 query=request.query,
                 content_hash=candidate.content_hash,
                 budget=request.policy.passage_tokens,
