@@ -26,6 +26,9 @@ _DROPPED = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff{_INVI
 
 _ODD_SPACE = re.compile("\r\n?|[\x0b\x0c\x1c-\x1f\x85\u2028\u2029]")
 
+_PLAIN = re.compile("[!$-&(-_a-~]+(?: [!$-&(-_a-~]+)*")
+"""ASCII that folds to its lower case: most text, so folded by the stretch."""
+
 _ALIASES = {
     **{stand_in: char for char, stand_in in STAND_INS.items()},
     **dict.fromkeys("\"'`´ʻʼʽˈ′″‘’‚‛“”„‟«»‹›「」『』〝〞＂＇｀", "'"),
@@ -72,12 +75,18 @@ def fold(text: str) -> Folded:
     """Fold the text: linear time; the folded text neither begins with nor repeats a space."""
     chars: list[str] = []
     offsets: list[int] = []
-    last = " "
-    for offset, char in enumerate(text):
-        for out in _fold_char(char):
+    last, at = " ", 0
+    while at < len(text):
+        if plain := _PLAIN.match(text, at):
+            chars.append(plain[0].lower())
+            offsets.extend(range(at, plain.end()))
+            last, at = "", plain.end()
+            continue
+        for out in _fold_char(text[at]):
             if out == last and out in " #":
                 continue
             chars.append(out)
-            offsets.append(offset)
+            offsets.append(at)
             last = out
+        at += 1
     return Folded("".join(chars), offsets)

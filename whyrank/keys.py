@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from hashlib import blake2b
 
 from whyrank.folding import visible
 from whyrank.types import Mode
 
 
+@lru_cache(maxsize=256)  # asked for every candidate of a search
 def normalise_query(text: str) -> str:
     """The query as it is judged and keyed: NFKC, without invisible characters, white space folded.
 
@@ -22,9 +24,6 @@ def pair_key(*, tenant: str, model_revision: str, mode: Mode, query: str, conten
 
     Each part is hashed with its length, so that no two lists of parts run together into the same bytes.
     """
-    digest = blake2b(digest_size=16)
-    for part in (tenant, model_revision, mode.value, normalise_query(query), content_hash, str(budget)):
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(data))
-        digest.update(data)
-    return digest.hexdigest()
+    parts = (tenant, model_revision, mode.value, normalise_query(query), content_hash, str(budget))
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    return blake2b(b"".join(b"%d:%b" % (len(part), part) for part in encoded), digest_size=16).hexdigest()

@@ -38,13 +38,8 @@ def estimate_tokens(text: str) -> int:
 
 def content_hash(fields: Sequence[Fragment]) -> str:
     """Hash of a document's fields, names and full texts: 128 bits in hex."""
-    digest = blake2b(digest_size=16)
-    for field in fields:
-        for part in (field.field, field.text):
-            data = part.encode("utf-8", "surrogatepass")
-            digest.update(b"%d:" % len(data))
-            digest.update(data)
-    return digest.hexdigest()
+    parts = [part.encode("utf-8", "surrogatepass") for field in fields for part in (field.field, field.text)]
+    return blake2b(b"".join(b"%d:%b" % (len(part), part) for part in parts), digest_size=16).hexdigest()
 
 
 def needs_fragments(candidate: Candidate, budget: int) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from enum import StrEnum
 from hashlib import blake2b
@@ -75,6 +76,9 @@ def neutralise(text: str) -> str:
     `fold(neutralise(text)) == fold(text)`. Neutralising twice changes nothing more.
     """
     text = single_hashes(visible(text))
+    glance = unicodedata.normalize("NFKD", text).casefold()
+    if "<" not in glance and "[" not in glance and "label" not in glance:
+        return text
     folded, offsets = fold(text)
     chars: list[str] | None = None
     for match in _MARKER.finditer(folded):
