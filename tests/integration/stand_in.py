@@ -19,13 +19,15 @@ MODEL = "whyrank"
 class StandIn:
     """`latency_s` is slept for each answer; `status` other than 200 refuses; `hold` holds answers back.
 
-    `most` is the largest number of requests seen in flight at once, `seen` counts prompts by document.
+    `refusals` are statuses for single documents. A document's name is its first word, "doc-something".
+    `most` is the largest number of requests seen in flight at once; `seen` counts prompts by document.
     """
 
     def __init__(self, latency_s: float = 0.0) -> None:
         self.latency_s = latency_s
         self.status = 200
         self.words = "refused by the test"
+        self.refusals: dict[str, int] = {}
         self.hold: asyncio.Event | None = None
         self.in_flight = 0
         self.most = 0
@@ -64,9 +66,9 @@ class StandIn:
     async def _complete(self, request: web.Request) -> web.Response:
         body = json.loads(await request.read())
         prompt = body["messages"][-1]["content"]
+        document = prompt[prompt.index("doc-") :].split()[0] if "doc-" in prompt else prompt
         if self.keep_requests:
             self.requests.append(body)
-            document = prompt[prompt.index("doc-") :].split()[0] if "doc-" in prompt else prompt
             self.seen[document] += 1
             self.order.append(document)
         self.in_flight += 1
@@ -78,8 +80,9 @@ class StandIn:
                 await asyncio.sleep(self.latency_s)
         finally:
             self.in_flight -= 1
-        if self.status != 200:
-            return web.json_response({"error": {"message": self.words}}, status=self.status)
+        status = self.refusals.get(document, self.status)
+        if status != 200:
+            return web.json_response({"error": {"message": self.words}}, status=status)
         return web.Response(body=_answer(), content_type="application/json")
 
 
