@@ -202,10 +202,11 @@ def assert_same_page(rendered: bytes, original: bytes, filtered: bool = False) -
     assert len(hits) == len(their_hits) > 0
     for hit, their_hit in zip(hits, their_hits, strict=True):
         fields, their_fields = without_ours(hit.pop("fields")), members(their_hit.pop("fields", b"{}"))
-        parts = [(fields, their_fields), (hit, their_hit)]
+        parts: list[tuple[dict[str, Any], dict[str, Any]]] = [(fields, their_fields), (hit, their_hit)]
         if filtered:
-            parts = [(values_of(ours), values_of(theirs)) for ours, theirs in parts]
-        assert all(ours == theirs for ours, theirs in parts)
+            parts = [(values_of(left), values_of(right)) for left, right in parts]
+        for left, right in parts:
+            assert left == right
         assert list(hit) == list(their_hit)
 
 

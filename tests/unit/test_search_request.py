@@ -246,6 +246,7 @@ def test_bypasses(members: Any, params: dict[str, str], reason: str) -> None:
         b"\xff",
         b"/* c */ {}",
         b'{"size":"\xff"}',
+        b'{"size":"\\ud800"}',
         b'{"query":"\xff"}',
         b"[" * 9000,
     ],
