@@ -12,7 +12,7 @@ from plugin_service.api.errors import Problem, shaped_route
 from plugin_service.api.parts import PartsDep
 from plugin_service.api.rerank import MOST_DOCUMENTS, Additions, Judgement, Query, Text, judgement, rerank
 
-_CLIP = 1e-6
+_CLIP = 1e-9
 _ERROR_TYPES = {503: "unhealthy", 500: "backend", 502: "backend"}
 
 

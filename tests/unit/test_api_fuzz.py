@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -47,12 +48,14 @@ BODIES = JSON | st.fixed_dictionaries(
 )
 
 
-def post(path: str, body: Any) -> Any:
-    async def call() -> Any:
-        sidecar = Sidecar()
+SIDECAR = Sidecar()
+
+
+def post(path: str, body: Any) -> httpx.Response:
+    async def call() -> httpx.Response:
         content = json.dumps(body)  # NaN, infinities and lone surrogates included
-        response = await sidecar.client().post(path, content=content, headers={"Content-Type": "application/json"})
-        await sidecar.rescorer.close()
+        response = await SIDECAR.client().post(path, content=content, headers={"Content-Type": "application/json"})
+        await SIDECAR.rescorer.close()
         return response
 
     return asyncio.run(call())
@@ -62,7 +65,7 @@ def post(path: str, body: Any) -> Any:
     ("path", "keys"),
     [("/v2/rerank", {"message"}), ("/v1/rerank", {"detail"}), ("/rerank", {"error", "error_type"})],
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=BODIES)
 def test_no_json_makes_a_5xx(path: str, keys: set[str], body: Any) -> None:
     response = post(path, body)

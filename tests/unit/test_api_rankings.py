@@ -166,7 +166,7 @@ async def test_a_reader_that_has_the_end_is_told_to_stop() -> None:
     assert response.status_code == 204
 
 
-async def test_a_store_that_fails_during_a_stream_is_said_in_the_stream() -> None:
+async def test_a_store_that_fails_during_a_stream_is_said_in_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     sidecar = Sidecar()
     sidecar.jobs.idle = True
     ranking_id = await ranked(sidecar, deadline_ms=0)
@@ -177,7 +177,7 @@ async def test_a_store_that_fails_during_a_stream_is_said_in_the_stream() -> Non
         sidecar.cache.down = True
         return found
 
-    sidecar.rescorer.load = then_down  # type: ignore[method-assign]
+    monkeypatch.setattr(sidecar.rescorer, "load", then_down)
     (fault,) = await events(sidecar, ranking_id)
     assert fault["event"] == "fault"
     assert fault["data"]["error"]["type"] == "store_unavailable"

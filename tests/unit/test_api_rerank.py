@@ -9,10 +9,10 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from plugin_service.rescoring.ports import Outcome
+from plugin_service.rescoring.ports import ModelInfo, Outcome
 from tests.fakes.sidecar import Sidecar, judge
 from whyrank.settings import Settings
-from whyrank.types import FailureKind, Mode, Pair, VerdictFailure
+from whyrank.types import FailureKind, FusionWeights, Mode, Pair, VerdictFailure
 
 QUERY = "sort a list"
 TEXTS = ["Nothing here. At all.", "You sort a list by list.sort. It is stable.", "A list holds items."]
@@ -206,7 +206,7 @@ async def test_no_fault_of_ours_fails_the_caller(post: Any, fault: str, status: 
     sidecar.cache.down = fault == "down"
     sidecar.jobs.full = fault == "full"
     if fault == "cold":
-        sidecar.model.__init__(ready=False, reason="loading")  # type: ignore[misc]
+        sidecar.model.info = ModelInfo(ready=False, revision="", weights=FusionWeights(), reason="loading")
     response = await post(sidecar)
     assert indices(response) == [0, 1, 2]
     assert response.headers["x-whyrank-status"] == status
@@ -272,7 +272,7 @@ async def test_one_window_without_verdicts_makes_the_whole_partial_and_keeps_its
 
 
 async def test_request_options_reach_the_job() -> None:
-    sidecar = Sidecar(Settings(secret="test", rerank_passage_tokens=64))  # type: ignore[arg-type]
+    sidecar = Sidecar(Settings(secret="test", rerank_passage_tokens=64))
     long = "word " * 2_000
     await cohere(sidecar, documents=[long], mode="label", max_tokens_per_doc=32)
     await cohere(sidecar, documents=[long], max_tokens_per_doc=8_000)
@@ -296,7 +296,7 @@ async def test_truncation_is_reported() -> None:
 
 
 async def test_tenants_do_not_share_verdicts() -> None:
-    sidecar = Sidecar(Settings(secret="test", tenant_header="X-Tenant"))  # type: ignore[arg-type]
+    sidecar = Sidecar(Settings(secret="test", tenant_header="X-Tenant"))
     body = {"query": QUERY, "documents": TEXTS}
     for tenant in ("a", "b", "a"):
         await sidecar.client().post("/v1/rerank", json=body, headers={"X-Tenant": tenant})
@@ -319,13 +319,13 @@ async def test_searches_are_counted(post: Any) -> None:
 
 
 @ALL
-async def test_a_bug_is_a_500_in_the_apis_shape(post: Any) -> None:
+async def test_a_bug_is_a_500_in_the_apis_shape(post: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sidecar = Sidecar()
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("an observer must not raise")
 
-    sidecar.parts.metrics.search = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(sidecar.metrics, "search", broken)
     response = await post(sidecar)
     assert response.status_code == 500
     assert set(response.json()) == ERROR_KEYS[post]
@@ -408,14 +408,14 @@ async def test_what_is_no_json_object_is_refused_in_the_apis_shape(
     content: bytes, type_: str, status: set[int], path: str, keys: str
 ) -> None:
     limit = 2_048 if status == {413} else 10_000_000
-    sidecar = Sidecar(Settings(secret="test", max_body_bytes=limit))  # type: ignore[arg-type]
+    sidecar = Sidecar(Settings(secret="test", max_body_bytes=limit))
     response = await sidecar.client().post(path, content=content, headers={"Content-Type": type_})
     assert response.status_code in status
     assert set(response.json()) == {"cohere": {"message"}, "jina": {"detail"}, "tei": {"error", "error_type"}}[keys]
 
 
 async def test_a_body_without_length_is_cut_off_at_the_limit() -> None:
-    sidecar = Sidecar(Settings(secret="test", max_body_bytes=2_048))  # type: ignore[arg-type]
+    sidecar = Sidecar(Settings(secret="test", max_body_bytes=2_048))
     sent = 0
 
     async def endless() -> Any:
