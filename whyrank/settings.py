@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     ranking_ttl_s: int = Field(1800, gt=0, description="How long a ranking can be paged and read, seconds.")
     redis_timeout_s: float = Field(0.25, gt=0, description="Longest wait for Redis inside a search, seconds.")
     lease_s: float = Field(60.0, gt=0, description="Single flight: a pair may be enqueued again after this, seconds.")
+    stale_after_s: float = Field(
+        30.0, ge=0, description="A job that starts later than this after its deadline becomes background, seconds."
+    )
     queue_limit: int = Field(2_000, gt=0, description="Pairs waiting in the interactive queue before searches shed.")
     redelivery_s: int = Field(60, gt=0, description="A killed worker's jobs go to another after this, seconds.")
     job_pairs: int = Field(4, ge=1, le=64, description="Pairs in one Celery job.")

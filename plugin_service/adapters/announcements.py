@@ -63,11 +63,13 @@ class RedisAnnouncements:
     """Port Announcements.
 
     After every (re)connection it asks the cache, in one round trip, for all keys that somebody waits for,
-    because outcomes may have been announced while nobody listened.
+    because outcomes may have been announced while nobody listened. `observe` is told every outcome of the
+    fleet, whoever waits for it.
     """
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink, observe: Callable[[Outcome], None] | None = None) -> None:
         self._link = link
+        self._observe = observe
         self._waiting: dict[str, set[_Subscription]] = {}
         self._decode = msgspec.json.Decoder(Announcement).decode
         self._listening = asyncio.Event()
@@ -162,13 +164,15 @@ class RedisAnnouncements:
 
     def _dispatch(self, announcement: Announcement) -> None:
         waiting: Iterable[_Subscription] = tuple(self._waiting.get(announcement.key, ()))
-        if not waiting:
+        if not waiting and self._observe is None:
             return
         try:
             outcome = announcement.outcome()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.warning("announcement_unreadable", key=announcement.key, error=str(error))
             return
+        if self._observe is not None:
+            self._observe(outcome)
         for subscription in waiting:
             try:
                 subscription.on_outcome(announcement.key, outcome)
