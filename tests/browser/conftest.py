@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
+from tests.browser.pages import QUERY
 from tests.browser.scripted import Backend
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -24,12 +26,18 @@ ARGUMENTS = (
     "--disable-sync",
 )
 
+WIDE = {"width": 1280, "height": 900}
+PHONE = {"width": 360, "height": 740}
+
 OpenPage = Callable[..., Awaitable[Page]]
 
 # set before any script of the page runs; gathers what the tests then read
 WATCH = """
 window.violations = [];
 window.shifts = [];
+window.glides = 0;
+const animate = Element.prototype.animate;
+Element.prototype.animate = function (...given) { window.glides += 1; return animate.apply(this, given); };
 document.addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) if (!entry.hadRecentInput) shifts.push(entry.value);
@@ -58,8 +66,8 @@ def backend() -> Backend:
     return Backend()
 
 
-@pytest.fixture
-async def site(backend: Backend) -> AsyncIterator[str]:
+@asynccontextmanager
+async def served(backend: Backend) -> AsyncIterator[str]:
     """Address of the search page, served by the scripted backend."""
     runner = web.AppRunner(backend.app(), shutdown_timeout=0.1)
     await runner.setup()
@@ -68,6 +76,12 @@ async def site(backend: Backend) -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/_whyrank/"
     backend.drop()
     await runner.cleanup()
+
+
+@pytest.fixture
+async def site(backend: Backend) -> AsyncIterator[str]:
+    async with served(backend) as address:
+        yield address
 
 
 @pytest.fixture
@@ -101,4 +115,19 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
 
 @pytest.fixture
 async def page(open_page: OpenPage, site: str) -> Page:
-    return await open_page(site, viewport={"width": 1280, "height": 900})
+    """The page before its first search, its chooser filled."""
+    page = await open_page(site, viewport=WIDE)
+    await expect(page.locator("#index option")).not_to_have_count(0)
+    return page
+
+
+async def ask(page: Page, words: str = QUERY) -> None:
+    """Search as a person does, and wait for the hits."""
+    await page.locator("#words").fill(words)
+    await page.locator("#words").press("Enter")
+    await expect(page.locator("#hits .hit").first).to_be_visible()
+
+
+async def titles(page: Page) -> list[str]:
+    """The titles of the hits, in the order shown."""
+    return await page.locator("#hits .hit-title").all_inner_texts()

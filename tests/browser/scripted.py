@@ -71,7 +71,7 @@ class Backend:
         self.searches: list[dict[str, Any]] = []
         self.streams = 0
         self.refuse_streams = False
-        self.cached: set[str] = set()
+        self._cached: set[str] = set()
         self._known: dict[str, Verdict | VerdictFailure] = {}
         self._final: Ranking | None = None
         self._log: list[tuple[str, str]] = []
@@ -86,6 +86,13 @@ class Backend:
             if document.id in ids or (not ids and document.id not in self._known):
                 self._known[document.id] = verdict_of(document, self.mode)
                 await self._tell_verdict(document.id)
+
+    def cache(self, *ids: str) -> None:
+        """The verdicts of these documents are there before the search (of all, without ids)."""
+        for document in self._window:
+            if document.id in ids or not ids:
+                self._known[document.id] = verdict_of(document, self.mode)
+                self._cached.add(document.id)
 
     async def fail(self, document_id: str) -> None:
         """The model cannot judge this document."""
@@ -179,9 +186,8 @@ class Backend:
             answer["hits"]["hits"] = answer["hits"]["hits"][start : start + size]
             return web.json_response(answer, headers=headers)
         if self.status is Status.COMPLETE:
-            self._known = {document.id: verdict_of(document, self.mode) for document in self._window}
-            self.cached = set(self._known)
-        ranking = fused(self._ranking(self.status), {key: self._known[key] for key in self.cached})
+            self.cache()
+        ranking = fused(self._ranking(self.status), {key: self._known[key] for key in self._cached})
         if self._final is not None and planned.ranking_id == self._final.id:
             ranking = self._final
         parsed = parse(json.dumps(self._engine_answer(body)).encode(), planned, policy)
@@ -206,7 +212,7 @@ class Backend:
         if self.refuse_streams:
             raise web.HTTPServiceUnavailable
         if self.status is Status.COMPLETE and not self._log:
-            await self.finish_now()
+            await self.order()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await response.prepare(request)
         await response.write(b"retry: 50\n\n")
@@ -227,12 +233,6 @@ class Backend:
             raise
         finally:
             self._open.discard(task)
-
-    async def finish_now(self) -> None:
-        """What a stream of a complete ranking tells at once: its verdicts, its order, its end."""
-        for document in self._window:
-            await self._tell_verdict(document.id)
-        await self.order()
 
 
 def _json(policy: Policy) -> str:

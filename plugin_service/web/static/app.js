@@ -16,7 +16,7 @@ const ui = Object.fromEntries(
     "notice-title", "notice-text", "retry", "ready", "hits", "compare", "beyond", "pages", "previous", "next", "page"]
     .map((id) => [id, byId(id)]),
 );
-const state = { policies: [], run: null, views: new Map(), page: 1, touched: false, shownAt: 0, comparing: false };
+const state = { policies: [], run: null, views: new Map(), page: 1, touched: false, shownAt: 0, comparing: false, address: "" };
 
 // ---- the address bar
 
@@ -36,6 +36,7 @@ function remember({ words, index, page, compare }, how) {
   if (page > 1) query.set("page", String(page));
   if (compare) query.set("compare", "1");
   history[how](null, "", `?${query}`);
+  state.address = location.search;
 }
 
 function lastIndex(index) {
@@ -49,6 +50,7 @@ function lastIndex(index) {
 
 /** Show what the address says: after a load, a new search, back and forward. */
 function route() {
+  state.address = location.search;
   const { words, index, page, compare } = address();
   ui.words.value = words;
   const policy = state.policies.find((one) => one.index === index);
@@ -347,12 +349,13 @@ function pressed(event) {
 // ---- the beginning
 
 async function main() {
+  document.body.dataset.view = address().words === "" ? "start" : "results";
   ui.search.addEventListener("submit", submit);
   ui["compare-switch"].addEventListener("click", toggleComparison);
   ui.previous.addEventListener("click", () => goTo(state.page - 1));
   ui.next.addEventListener("click", () => goTo(state.page + 1));
   ui.index.addEventListener("change", () => state.run && ui.search.requestSubmit());
-  addEventListener("popstate", route);
+  addEventListener("popstate", () => location.search !== state.address && route()); // not for a mere #fragment
   addEventListener("keydown", pressed);
   for (const sign of ["scroll", "pointerdown", "keydown", "wheel"]) {
     addEventListener(sign, () => (state.touched = true), { passive: true, capture: true });
