@@ -84,7 +84,7 @@ class MultiSearches:
         if not self._policies.all():
             return None
         items = await self._items(call, index)
-        if isinstance(items, PassOn):
+        if items is None or isinstance(items, PassOn):
             return items
         if not any(item.status or item.search for item in items):
             return None
@@ -92,7 +92,7 @@ class MultiSearches:
             return self._pass_on(items, Status(next(item.status for item in items if item.status)), _summary(items)[1])
         return await self._ask(call, items)
 
-    async def _items(self, call: Call, index: str | None) -> list[_Item] | PassOn:
+    async def _items(self, call: Call, index: str | None) -> list[_Item] | PassOn | None:
         params = parse_query(call.query_string)
         if params is None:
             return PassOn(Status.BYPASSED, "ambiguous_parameters: a URL parameter is given twice or is not text")
@@ -100,9 +100,7 @@ class MultiSearches:
         if isinstance(body, PassOn):
             return body
         pairs = _pairs(body)
-        if pairs is None:
-            return PassOn(Status.BYPASSED, "not_json: the body is not pairs of lines")
-        return [self._item(call, head, line, index, params) for head, line in pairs]
+        return None if pairs is None else [self._item(call, head, line, index, params) for head, line in pairs]
 
     def _item(self, call: Call, head: bytes, body: bytes, default: str | None, params: Mapping[str, str]) -> _Item:
         item = _Item(head, body)

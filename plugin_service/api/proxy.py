@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from plugin_service.api.msearch import MultiSearches
-from plugin_service.api.proxy_call import Call, ClientWatch, PassOn, Receive, Reply, Send, engine_trouble
+from plugin_service.api.proxy_call import JSON_TYPE, Call, ClientWatch, PassOn, Receive, Reply, Send, engine_trouble
 from plugin_service.api.proxy_messages import error_body, request_headers, response_headers, status_headers, without
 from plugin_service.api.proxy_search import Searches
 from plugin_service.api.targets import SearchTarget, classify, policy_of
@@ -74,11 +74,8 @@ class Proxy:
             watch.stop()
 
     async def _answer(self, call: Call) -> None:
-        if call.raw_path[:1] != b"/":
-            body = error_body(400, "whyrank_bad_target_exception", "the request target is not a path")
-            await call.reply(Reply(400, [(b"content-type", b"application/json")], body))
-            return
-        outcome = await self._outcome(call)
+        refusal = _refusal(call)
+        outcome = refusal or await self._outcome(call)
         if isinstance(outcome, Reply):
             await call.reply(outcome)
         elif outcome is None:
@@ -127,6 +124,17 @@ class Proxy:
         if body.complete:
             return await self._upstream.request(call.method, call.target, headers, body.data, retry=retry)
         return await self._upstream.stream(call.method, call.target, headers, body.stream(), body.length)
+
+
+def _refusal(call: Call) -> Reply | None:
+    """What cannot be sent on without being changed."""
+    if call.raw_path[:1] != b"/":  # `*`, the one target of HTTP that is no path; the engines refuse it, too
+        body = error_body(400, "whyrank_bad_target_exception", "the request target is not a path")
+        return Reply(400, [JSON_TYPE], body)
+    if call.body.length is None and call.header(b"transfer-encoding").strip().lower() != "chunked":
+        body = error_body(501, "whyrank_transfer_coding_exception", "of transfer codings, only chunked is understood")
+        return Reply(501, [JSON_TYPE], body)
+    return None
 
 
 def _text(raw: bytes) -> str:
