@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
 from plugin_service.api.errors import ErrorBody, own_error, problem_of
 from plugin_service.api.parts import Parts, PartsDep
@@ -174,13 +175,22 @@ async def events(
     found = await _find(parts, ranking_id)
     if last_event_id == Cursor.END:
         return Response(status_code=204)
-    return EventSourceResponse(
+    return _Events(
         _stream(parts, found, Cursor.parse(last_event_id)),
         headers=_PRIVATE,
         ping=_PING_S,
         sep=_NEWLINE,
         send_timeout=_SEND_S,
     )
+
+
+class _Events(EventSourceResponse):
+    """A stream that the server's end cuts short is ended in good form: its reader reconnects, elsewhere."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+        if self.active:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _find(parts: Parts, ranking_id: str) -> Ranking:

@@ -79,13 +79,17 @@ class CohereSpan(BaseModel):
     score: float
 
 
-class CohereResult(Judgement):
-    """One document; `index` is its place in the request."""
+class CohereRank(BaseModel):
+    """One document as Cohere has it; `index` is its place in the request."""
 
     index: int
     relevance_score: float
     document: CohereDocument | None = None
     relevant_spans: list[CohereSpan] | None = None
+
+
+class CohereResult(Judgement, CohereRank):
+    """One document, with what we add."""
 
 
 class CohereResponse(BaseModel):

@@ -43,12 +43,16 @@ class JinaRequest(Additions):
     return_documents: StrictBool | None = Field(None, description="Documents are returned unless it is false.")
 
 
-class JinaResult(Judgement):
-    """One document; `index` is its place in the request."""
+class JinaRank(BaseModel):
+    """One document as Jina has it; `index` is its place in the request."""
 
     index: int
     relevance_score: float
     document: JinaDocument | None = None
+
+
+class JinaResult(Judgement, JinaRank):
+    """One document, with what we add."""
 
 
 class JinaUsage(BaseModel):

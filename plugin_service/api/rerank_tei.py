@@ -26,12 +26,16 @@ class TeiRequest(Additions):
     truncate: StrictBool | None = None
 
 
-class TeiRank(Judgement):
-    """One text; `index` is its place in the request."""
+class TeiRank(BaseModel):
+    """One text as TEI has it; `index` is its place in the request."""
 
     index: int
     score: float
     text: str | None = None
+
+
+class TeiResult(Judgement, TeiRank):
+    """One text, with what we add."""
 
 
 class TeiError(BaseModel):
@@ -57,7 +61,7 @@ router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
     response_model_exclude_unset=True,
     responses={413: {"model": TeiError}, 422: {"model": TeiError}},
 )
-async def tei_rerank(body: TeiRequest, request: Request, response: Response, parts: PartsDep) -> list[TeiRank]:
+async def tei_rerank(body: TeiRequest, request: Request, response: Response, parts: PartsDep) -> list[TeiResult]:
     """Rerank texts, in the shape of Text Embeddings Inference.
 
     The answer is a bare list, so its status and reason are in the headers X-WhyRank-Status and
@@ -67,14 +71,14 @@ async def tei_rerank(body: TeiRequest, request: Request, response: Response, par
     """
     answer = await rerank(parts, request, body, door="tei", query=body.query, texts=body.texts)
     response.headers.update(answer.headers)
-    ranks = []
+    results = []
     for result in answer.results:
         fields = judgement(result, explain=body.explain)
         if body.return_text:
             fields["text"] = result.text
         score = _log_odds(result.score) if body.raw_scores else result.score
-        ranks.append(TeiRank.model_validate({"index": result.index, "score": score, **fields}))
-    return ranks
+        results.append(TeiResult.model_validate({"index": result.index, "score": score, **fields}))
+    return results
 
 
 def _log_odds(probability: float) -> float:

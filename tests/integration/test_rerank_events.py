@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -103,3 +108,36 @@ def test_streams_of_two_servers_in_one_process_do_not_disturb_each_other(sidecar
                 assert httpx.get(f"{other.url}/_whyrank/health").status_code == 200
             settle(sidecar, server, *TEXTS)
             assert [event["event"] for event in events(response)][-2:] == ["order", "end"]
+
+
+STOPPING = """
+import sys, uvicorn
+from tests.fakes.sidecar import Sidecar
+sidecar = Sidecar()
+sidecar.jobs.idle = True
+uvicorn.run(sidecar.app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", timeout_graceful_shutdown=60)
+"""
+
+
+def test_a_server_that_is_told_to_stop_ends_its_streams_in_good_form() -> None:
+    """Streams that wait must not hold the server up, nor be cut: their readers reconnect, elsewhere."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", STOPPING, str(port)]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        try:
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=10), timeout=20
+            ) as client:
+                body = {"query": "q", "documents": TEXTS, "deadline_ms": 0}
+                ranking_id = client.post("/v2/rerank", json=body).json()["ranking_id"]
+                with client.stream("GET", f"/v1/rankings/{ranking_id}/events") as response:
+                    assert response.status_code == 200
+                    process.send_signal(signal.SIGTERM)
+                    assert list(events(response)) == []
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGTERM
+    assert b"without completing" not in errors

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from plugin_service.api.app import is_ours, own_routes
 from plugin_service.api.parts import PartState
 from plugin_service.rescoring.ports import ModelInfo
+from plugin_service.workers.metrics import WorkerMetrics
 from tests.fakes.sidecar import Sidecar, judge
 from whyrank.errors import EngineUnavailableError, StoreUnavailableError
 from whyrank.types import FailureKind, FusionWeights, Pair, Passage, Policy, VerdictFailure
@@ -236,13 +237,12 @@ def test_reasons_cannot_make_time_series_without_bound() -> None:
 
 def test_every_metric_is_in_the_docs_and_no_other() -> None:
     lines = (ROOT / "docs" / "metrics.md").read_text().splitlines()
-    sidecar_table = lines[: lines.index("## Workers")] if "## Workers" in lines else lines
-    documented = {line.split("`")[1] for line in sidecar_table if line.startswith("| `whyrank_")}
+    documented = {line.split("`")[1] for line in lines if line.startswith("| `whyrank_")}
     registered = {
-        name
-        for family in Sidecar().metrics.registry.collect()
+        family.name + ("_total" if family.type == "counter" else "")
+        for registry in (Sidecar().metrics.registry, WorkerMetrics().registry)
+        for family in registry.collect()
         if family.name.startswith("whyrank_")
-        for name in [family.name + ("_total" if family.type == "counter" else "")]
     }
     assert documented == registered
 
