@@ -74,7 +74,7 @@ class Sidecar:
     """`parts` and the `app` made of them; `proxied` lists the paths that went to the engine."""
 
     def __init__(self, settings: Settings | None = None, static: Path | None = None) -> None:
-        self.settings = settings or Settings(secret="test")  # type: ignore[arg-type]
+        self.settings = settings or Settings(secret="test")
         self.cache = FakeVerdictCache()
         self.announcements = FakeAnnouncements()
         self.jobs = JudgingQueue(self.cache, self.announcements)
@@ -108,7 +108,7 @@ class Sidecar:
             queue_depths=self._depths,
             start=self._start,
             stop=self._stop,
-            **({} if static is None else {"static": static}),  # type: ignore[arg-type]
+            **({} if static is None else {"static": static}),
         )
         self.app = create_app(self.parts)
 

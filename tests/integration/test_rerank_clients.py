@@ -22,8 +22,8 @@ def test_coheres_sdk() -> None:
     assert answer.meta.api_version is not None
     assert answer.meta.api_version.version == "2"
     # what we add is within reach of the SDK's users, and does not disturb those who do not look
-    assert answer.results[0].explanation == 'The document states "You sort a list by list".'  # type: ignore[attr-defined]
-    assert answer.status == "complete"  # type: ignore[attr-defined]
+    assert answer.results[0].explanation == 'The document states "You sort a list by list".'
+    assert answer.status == "complete"
 
 
 async def test_coheres_async_sdk_with_all_of_its_arguments() -> None:

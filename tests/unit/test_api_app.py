@@ -310,5 +310,5 @@ async def test_a_websocket_is_closed() -> None:
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    await Sidecar().app({"type": "websocket", "path": "/", "headers": []}, receive, send)  # type: ignore[arg-type]
+    await Sidecar().app({"type": "websocket", "path": "/", "headers": []}, receive, send)
     assert sent == ["websocket.close"]
