@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 import msgspec
@@ -79,41 +79,36 @@ class _Completion(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class ModelClient:
+class Transport(Protocol):
+    """How a request gets to the model server."""
+
+    async def post(self, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer to `body`, sent as JSON. Raises ModelUnavailableError."""
+        ...
+
+
+class HttpTransport:
     """One keep-alive connection pool; use it as `async with`.
 
-    `url` ends with /v1. `timeout_s` bounds one answer. `explanation_tokens` is the budget of an explanation.
-    `concurrency` bounds the requests in flight; None leaves that to the caller.
+    `url` is the server's, with /v1. `timeout_s` bounds one answer. The requests in flight are as many as the
+    caller's: it is the server that batches and queues them.
+
+    aiohttp, because a call costs it 0.3 ms of CPU where httpx takes 3.5 with 64 in flight.
     """
 
-    def __init__(
-        self,
-        url: str,
-        model: str,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 120.0,
-        explanation_tokens: int = 96,
-        concurrency: int | None = None,
-    ) -> None:
+    def __init__(self, url: str, api_key: str | None, timeout_s: float) -> None:
         self._url = url.rstrip("/") + "/chat/completions"
-        self._model = model
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5.0, timeout_s))
-        self._explanation_tokens = explanation_tokens
-        self._concurrency = concurrency or 0
-        self._constrains = True
         self._session: aiohttp.ClientSession | None = None
-        self._decode = msgspec.json.Decoder(_Completion).decode
-        self._encode = msgspec.json.Encoder().encode
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             timeout=self._timeout,
             headers=self._headers,
-            connector=aiohttp.TCPConnector(limit=self._concurrency, keepalive_timeout=60.0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
         )
         return self
 
@@ -123,6 +118,31 @@ class ModelClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def post(self, body: bytes) -> tuple[int, bytes]:
+        """See the protocol."""
+        if self._session is None:
+            raise RuntimeError("HttpTransport is used outside of `async with`")
+        try:
+            async with self._session.post(self._url, data=body) as response:
+                return response.status, await response.read()
+        except TimeoutError as error:
+            connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise ModelUnavailableError("the model server did not answer in time", suspect=not connecting) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ModelUnavailableError(f"the model server cannot be reached: {error}") from error
+
+
+class ModelClient:
+    """Asks the model about pairs. `explanation_tokens` is the budget of an explanation."""
+
+    def __init__(self, transport: Transport, model: str, explanation_tokens: int) -> None:
+        self._transport = transport
+        self._model = model
+        self._explanation_tokens = explanation_tokens
+        self._constrains = True
+        self._decode = msgspec.json.Decoder(_Completion).decode
+        self._encode = msgspec.json.Encoder().encode
 
     async def ask(self, query: str, passage: Passage, mode: Mode, constraint: Constraint) -> Answer:
         """The model's answer on one pair.
@@ -177,23 +197,11 @@ class ModelClient:
         )
 
     async def _post(self, request: dict[str, Any]) -> bytes:
-        if self._session is None:
-            raise RuntimeError("ModelClient is used outside of `async with`")
-        try:
-            async with self._session.post(self._url, data=self._encode(request)) as response:
-                body = await response.read()
-                status = response.status
-        except TimeoutError as error:
-            connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
-            raise ModelUnavailableError(
-                f"the model server did not answer in time: {error}", suspect=not connecting
-            ) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ModelUnavailableError(f"the model server cannot be reached: {error}") from error
-        if status < 300:
+        status, body = await self._transport.post(self._encode(request))
+        if 200 <= status < 300:
             return body
         words = f"the model server answered {status}: {body[:_ERROR_CHARS].decode('utf-8', 'replace')}"
-        if status in _NOT_THE_PROMPT or status >= 500 or status < 400:
+        if status in _NOT_THE_PROMPT or not 400 <= status < 500:
             raise ModelUnavailableError(words, suspect=status == 500)
         raise ModelRefusedError(words, too_long=status == 413 or bool(_TOO_LONG.search(words)))
 

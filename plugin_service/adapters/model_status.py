@@ -44,6 +44,7 @@ class PolledModelStatus:
         self._info = ModelInfo(ready=False, revision="", weights=FusionWeights(), reason="not asked yet")
         self._misses = 0
         self._task: asyncio.Task[None] | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     def current(self) -> ModelInfo:
         """The last answer; the revision and the weights are the manifest's."""
@@ -51,9 +52,9 @@ class PolledModelStatus:
 
     async def start(self) -> None:
         """Ask once, then go on in the background. Never fails."""
-        session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
-        await self._update(session)
-        self._task = asyncio.create_task(self._run(session), name="model-status")
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))
+        await self._update(self._session)
+        self._task = asyncio.create_task(self._run(self._session), name="model-status")
 
     async def stop(self) -> None:
         """Ask no more."""
@@ -61,12 +62,14 @@ class PolledModelStatus:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     async def _run(self, session: aiohttp.ClientSession) -> None:
-        async with session:
-            while True:
-                await asyncio.sleep(self._ready_s if self._info.ready and not self._misses else self._not_ready_s)
-                await self._update(session)
+        while True:
+            await asyncio.sleep(self._ready_s if self._info.ready and not self._misses else self._not_ready_s)
+            await self._update(session)
 
     async def _update(self, session: aiohttp.ClientSession) -> None:
         before = self._info

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from plugin_service.adapters.broker import Job
 from plugin_service.adapters.leases import Leases
 from plugin_service.adapters.manifest import ManifestFile
-from plugin_service.adapters.model_server import ModelClient
+from plugin_service.adapters.model_server import HttpTransport, ModelClient
 from plugin_service.adapters.redis_link import RedisLink
 from plugin_service.workers.judge import Judge
 from plugin_service.workers.keepalive import Keepalive
@@ -60,15 +60,11 @@ class Runtime:
         manifest.current()  # Better no worker than one that does not know what it serves.
         link = RedisLink(settings.redis_url.get_secret_value(), _REDIS_TIMEOUT_S)
         self._stack.push_async_callback(link.close)
-        model = await self._stack.enter_async_context(
-            ModelClient(
-                settings.model_url,
-                settings.model_name,
-                api_key=settings.model_api_key.get_secret_value() if settings.model_api_key else None,
-                timeout_s=settings.model_timeout_s,
-                explanation_tokens=settings.max_explanation_tokens,
-            )
+        key = settings.model_api_key
+        transport = await self._stack.enter_async_context(
+            HttpTransport(settings.model_url, key.get_secret_value() if key else None, settings.model_timeout_s)
         )
+        model = ModelClient(transport, settings.model_name, settings.max_explanation_tokens)
         # A killed worker's leases end before its jobs come back, so that they do not stand in their way.
         running_s = min(settings.lease_s, 0.75 * settings.redelivery_s)
         keepalive = Keepalive(link, running_s / 3, running_s)

@@ -34,6 +34,7 @@ class StandIn:
         self.seen: Counter[str] = Counter()
         self.order: list[str] = []
         self.requests: list[dict] = []
+        self.keys: list[str | None] = []
         self.keep_requests = True
         self.port = 0
         self._runner: web.AppRunner | None = None
@@ -46,6 +47,7 @@ class StandIn:
         app = web.Application(client_max_size=10_000_000)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._complete)
+        # Left to its own devices it waits for handlers that the test still holds.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
@@ -69,6 +71,7 @@ class StandIn:
         document = prompt[prompt.index("doc-") :].split()[0] if "doc-" in prompt else prompt
         if self.keep_requests:
             self.requests.append(body)
+            self.keys.append(request.headers.get("Authorization"))
             self.seen[document] += 1
             self.order.append(document)
         self.in_flight += 1

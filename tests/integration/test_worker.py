@@ -45,7 +45,9 @@ class Valkey:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def url(self, db: int) -> str:
+        return f"redis://127.0.0.1:{self.port}/{db}"
 
     def start(self) -> None:
         options = {"port": self.port, "dir": self.folder, "appendonly": "yes", "appendfsync": "always", "save": ""}
@@ -67,10 +69,11 @@ class Valkey:
 
 
 class Worker:
-    """A worker process. `events` are its log lines."""
+    """A worker process. `events` are its log lines since `forget`."""
 
     def __init__(self, log: Path, settings: dict[str, object]) -> None:
-        self.log = log
+        self.log, self.forgotten = log, 0
+        self.metrics_port = settings.get("worker_metrics_port")
         environment = {f"WHYRANK_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("wb") as out:
             self.process = subprocess.Popen(
@@ -82,11 +85,17 @@ class Worker:
             )
 
     def events(self, name: str) -> list[dict]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
+    def text(self) -> str:
+        return self.log.read_text()[self.forgotten :]
+
+    def forget(self) -> None:
+        self.forgotten = len(self.log.read_text())
+
     async def ready(self) -> Worker:
-        await until(lambda: bool(self.events("worker_ready")) or self.process.poll() is not None)
+        await until(lambda: '"worker_ready"' in self.log.read_text() or self.process.poll() is not None)
         assert self.process.poll() is None, self.log.read_text()
         return self
 
@@ -98,19 +107,18 @@ class Worker:
 class Fleet:
     """A stand-in model server, one sidecar's adapters, and as many workers as a test starts."""
 
-    def __init__(self, valkey: Valkey, folder: Path) -> None:
-        self.valkey, self.folder = valkey, folder
+    def __init__(self, valkey: Valkey, folder: Path, db: int = 0) -> None:
+        self.folder, self.url = folder, valkey.url(db)
         self.model = StandIn()
         self.workers: list[Worker] = []
         self.outcomes: dict[str, Outcome] = {}
 
-    async def open(self) -> None:
-        await self.model.start()
-        self.settings = Settings(redis_url=self.valkey.url, model_url=self.model.url, job_pairs=4)
+    async def open(self, model_port: int = 0) -> None:
+        await self.model.start(model_port)
+        self.settings = Settings(redis_url=self.url, model_url=self.model.url, job_pairs=4)
         self.revision = ManifestFile(self.settings).current().revision
-        self.link = RedisLink(self.valkey.url, 2.0)
+        self.link = RedisLink(self.url, 2.0)
         await until_answering(self.link)
-        await self.link.client.flushall()
         self.cache = RedisVerdictCache(self.link)
         self.announcements = RedisAnnouncements(self.link)
         await self.announcements.start()
@@ -121,6 +129,9 @@ class Fleet:
         for worker in self.workers:
             if worker.process.poll() is None:
                 await worker.end(signal.SIGKILL)
+        # Not all keys: a shared worker's bindings stay.
+        kept = await self.link.client.keys("whyrank*") + await self.link.client.keys("unacked*")
+        await self.link.client.delete("-", *kept)
         await self.announcements.stop()
         await self.queue.close()
         await self.link.close()
@@ -190,15 +201,60 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture
 async def fleet(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Without a worker: for tests that start, stop and kill their own."""
     fleet = Fleet(valkey, tmp_path)
     await fleet.open()
     yield fleet
     await fleet.close()
 
 
-async def test_verdicts_land_are_announced_and_counted(fleet: Fleet) -> None:
-    port = free_port()
-    worker = fleet.worker(worker_metrics_port=port)
+class Shared:
+    """A worker that several tests use, each with a stand-in of its own at the same address."""
+
+    def __init__(self, valkey: Valkey, folder: Path, db: int, **settings: object) -> None:
+        self.valkey, self.folder, self.db, self.model_port = valkey, folder, db, free_port()
+        common = {"redis_url": valkey.url(db), "model_url": f"http://127.0.0.1:{self.model_port}/v1"}
+        self.worker = Worker(folder / f"shared-{db}.log", {**common, **settings})
+
+    async def fleet(self) -> AsyncIterator[tuple[Fleet, Worker]]:
+        await self.worker.ready()
+        self.worker.forget()
+        fleet = Fleet(self.valkey, self.folder, self.db)
+        await fleet.open(self.model_port)
+        yield fleet, self.worker
+        await fleet.close()
+
+
+@pytest.fixture(scope="module")
+def shared(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Shared]]:
+    folder = tmp_path_factory.mktemp("shared")
+    # They start side by side.
+    both = {
+        "sixteen": Shared(valkey, folder, 1, worker_jobs=16, worker_metrics_port=free_port()),
+        "one": Shared(valkey, folder, 2, worker_jobs=1),
+    }
+    yield both
+    for one in both.values():
+        one.worker.process.kill()
+        one.worker.process.wait()
+
+
+@pytest.fixture
+async def sixteen(shared: dict[str, Shared]) -> AsyncIterator[tuple[Fleet, Worker]]:
+    """A worker of sixteen jobs at once."""
+    async for fleet in shared["sixteen"].fleet():
+        yield fleet
+
+
+@pytest.fixture
+async def single(shared: dict[str, Shared]) -> AsyncIterator[tuple[Fleet, Worker]]:
+    """A worker of one job at once, so that the order of jobs shows."""
+    async for fleet in shared["one"].fleet():
+        yield fleet
+
+
+async def test_verdicts_land_are_announced_and_counted(sixteen: tuple[Fleet, Worker]) -> None:
+    fleet, worker = sixteen
     fleet.model.refusals["doc-bad"] = 422
     good, bad = pairs("good", 5), pair("bad")
     await fleet.submit(*good[:2], bad, *good[2:])
@@ -214,16 +270,19 @@ async def test_verdicts_land_are_announced_and_counted(fleet: Fleet) -> None:
     assert {job["search_id"] for job in jobs} == {"search-1"}
     assert sum(job["pairs"] for job in jobs) == 6
     assert sum(job.get("judged", 0) for job in jobs) == 5
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{worker.metrics_port}/metrics") as answer,
+    ):
         metrics = await answer.text()
     assert 'whyrank_worker_pairs_total{mode="label",outcome="judged"} 5.0' in metrics
     assert 'whyrank_worker_pairs_total{mode="label",outcome="refused"} 1.0' in metrics
-    assert "doc-" not in worker.log.read_text()
+    assert "doc-" not in worker.text()
 
 
-async def test_many_jobs_of_many_searches_are_in_flight_together(fleet: Fleet) -> None:
+async def test_many_jobs_of_many_searches_are_in_flight_together(sixteen: tuple[Fleet, Worker]) -> None:
+    fleet, _ = sixteen
     fleet.model.hold = asyncio.Event()
-    fleet.worker(worker_jobs=16)
     searches = [pairs(f"s{i}-", 10) for i in range(5)]
     for search in searches:
         await fleet.submit(*search)
@@ -233,9 +292,9 @@ async def test_many_jobs_of_many_searches_are_in_flight_together(fleet: Fleet) -
     assert set(fleet.model.seen.values()) == {1}
 
 
-async def test_interactive_goes_before_background(fleet: Fleet) -> None:
+async def test_interactive_goes_before_background(single: tuple[Fleet, Worker]) -> None:
+    fleet, _ = single
     fleet.model.hold = asyncio.Event()
-    fleet.worker(worker_jobs=1)
     first, background, interactive = pair("first"), pairs("background", 8), pairs("interactive", 8)
     await fleet.submit(first)
     await fleet.asked("doc-first")
@@ -246,9 +305,11 @@ async def test_interactive_goes_before_background(fleet: Fleet) -> None:
     assert set(fleet.model.order[1:9]) == set(names(interactive))
 
 
-async def test_a_stale_interactive_job_becomes_background_unless_a_new_search_wants_it(fleet: Fleet) -> None:
+async def test_a_stale_interactive_job_becomes_background_unless_a_new_search_wants_it(
+    single: tuple[Fleet, Worker],
+) -> None:
+    fleet, worker = single
     fleet.model.hold = asyncio.Event()
-    worker = fleet.worker(worker_jobs=1)
     first, stale, renewed, fresh = pair("first"), pair("stale"), pair("renewed"), pairs("fresh", 4)
     await fleet.submit(first)
     await fleet.asked("doc-first")
@@ -263,9 +324,9 @@ async def test_a_stale_interactive_job_becomes_background_unless_a_new_search_wa
     assert [job["priority"] for job in worker.events("job") if job["result"] == "demoted"] == ["interactive"]
 
 
-async def test_an_interactive_search_takes_a_pair_over_from_the_background(fleet: Fleet) -> None:
+async def test_an_interactive_search_takes_a_pair_over_from_the_background(single: tuple[Fleet, Worker]) -> None:
+    fleet, _ = single
     fleet.model.hold = asyncio.Event()
-    fleet.worker(worker_jobs=1)
     first, waiting, wanted = pair("first"), pairs("waiting", 4), pair("wanted")
     await fleet.submit(first)
     await fleet.asked("doc-first")
@@ -274,7 +335,6 @@ async def test_an_interactive_search_takes_a_pair_over_from_the_background(fleet
     fleet.model.hold.set()
     await fleet.announced(first, wanted, *waiting)
     assert fleet.model.order[1] == "doc-wanted"
-    await until(lambda: True)
     assert set(fleet.model.seen.values()) == {1}
 
 
@@ -335,8 +395,8 @@ async def test_nothing_is_lost_while_the_model_server_is_away(fleet: Fleet) -> N
     assert all(isinstance(v, Verdict) for v in await fleet.announced(*interactive, *background))
 
 
-async def test_a_prompt_that_breaks_the_model_server_does_not_hold_the_others(fleet: Fleet) -> None:
-    fleet.worker(worker_jobs=2)
+async def test_a_prompt_that_breaks_the_model_server_does_not_hold_the_others(sixteen: tuple[Fleet, Worker]) -> None:
+    fleet, _ = sixteen
     fleet.model.refusals["doc-poison"] = 500
     poison, others = pair("poison"), pairs("p", 9)
     await fleet.submit(others[0], poison, *others[1:])
@@ -370,10 +430,10 @@ async def test_all_goes_on_when_valkey_comes_back(fleet: Fleet, valkey: Valkey) 
     assert all(isinstance(v, Verdict) for v in await fleet.announced(*some, later))
 
 
-async def test_announcements_missed_while_disconnected_are_caught_up(fleet: Fleet) -> None:
+async def test_announcements_missed_while_disconnected_are_caught_up(sixteen: tuple[Fleet, Worker]) -> None:
+    fleet, _ = sixteen
     fleet.model.hold = asyncio.Event()
     fleet.model.refusals["doc-bad"] = 400
-    fleet.worker()
     good, bad = pair("good"), pair("bad")
     await fleet.submit(good, bad)
     await fleet.asked("doc-good", "doc-bad")
@@ -407,8 +467,8 @@ async def test_two_sidecars_have_a_pair_judged_once(fleet: Fleet) -> None:
     await second.close()
 
 
-async def test_pairs_of_another_model_are_dropped(fleet: Fleet) -> None:
-    worker = fleet.worker()
+async def test_pairs_of_another_model_are_dropped(sixteen: tuple[Fleet, Worker]) -> None:
+    fleet, worker = sixteen
     served, fleet.revision = fleet.revision, "of-another-model"
     old = pair("old")
     await fleet.submit(old)
