@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import AsyncIterable
 from typing import Any
@@ -82,7 +83,7 @@ class FakeEngine(Engine):
         target = self._indices.setdefault(index, _Index({}))
         if refusal := target.refusal(document):
             raise EngineError(f"engine answered 400: {refusal}")
-        target.documents[id] = copy.deepcopy(dict(document))
+        target.documents[id] = json.loads(json.dumps(document))  # as it comes back from an engine
         if refresh:
             target.visible = dict(target.documents)
 
