@@ -8,7 +8,7 @@ passed request more than everything done here, and would decode what has to stay
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -26,6 +26,8 @@ from plugin_service.rescoring.rescorer import Rescorer
 from whyrank.errors import EngineError
 from whyrank.settings import Settings
 from whyrank.types import Status
+
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -55,10 +57,48 @@ class Proxy:
             await send({"type": "websocket.close", "code": 1003})
         if scope["type"] != "http":
             return
-        call = Call(scope, receive, send)
+        await self._guarded(Call(scope, receive, send), self._answer)
+
+    def only_passes(self, method: str, raw_path: bytes) -> bool:
+        """Whether a request with this path is of no interest to us, whatever its body."""
+        if raw_path[:1] != b"/":
+            return False
+        target = classify(method, raw_path)
+        if target is None:
+            return True
+        if not isinstance(target, SearchTarget):
+            return not self._policies.all()
+        return policy_of(target.index, self._policies) is None
+
+    def may_repeat(self, method: str) -> bool:
+        """Whether a request that got no answer may be sent again."""
+        return method in _IDEMPOTENT
+
+    def relaying(self, answer: Answer) -> Application:
+        """An application that gives the engine's answer to a request that is already sent."""
+
+        async def relay(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+            call = Call(scope, receive, send)
+            call.body.complete = True
+            await self._guarded(call, lambda call: self._relay(call, answer))
+
+        return relay
+
+    def failing(self, error: Exception) -> Application:
+        """An application that answers for an engine that did not."""
+
+        async def fail(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+            async def answer(_: Call) -> None:
+                raise error
+
+            await self._guarded(Call(scope, receive, send), answer)
+
+        return fail
+
+    async def _guarded(self, call: Call, answer: Callable[[Call], Awaitable[None]]) -> None:
         watch = ClientWatch(call.body)
         try:
-            await self._answer(call)
+            await answer(call)
         except AbandonedError:
             return
         except EngineError as error:
@@ -100,7 +140,9 @@ class Proxy:
 
     async def _pass(self, call: Call, extra: RawHeaders | None = None, replacement: bytes | None = None) -> None:
         """Send the request on, and the answer back, as they are."""
-        answer = await self._ask(call, replacement)
+        await self._relay(call, await self._ask(call, replacement), extra)
+
+    async def _relay(self, call: Call, answer: Answer, extra: RawHeaders | None = None) -> None:
         try:
             headers = response_headers(answer.headers)
             await call.start(answer.status, headers + extra if extra else headers)

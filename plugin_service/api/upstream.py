@@ -34,7 +34,7 @@ class Upstream:
         self._ssl = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
         self._host_line = b" HTTP/1.1\r\nhost: " + parts.netloc.rpartition("@")[2].encode("ascii") + b"\r\n"
         self._prefix = parts.path.rstrip("/").encode("ascii")
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
 
@@ -54,10 +54,8 @@ class Upstream:
         `retry` (for requests that change nothing), it is sent once more on a new connection when a pooled one
         turns out to be dead. Raises EngineUnavailableError, EngineTimeoutError, EngineError.
         """
-        head = self._head(method, target, headers)
-        length = b"content-length: %d\r\n\r\n" % len(body) if body or method in ("POST", "PUT") else b"\r\n"
-        data = head + length + body
-        connection = self._take()
+        data = self.message(method, target, headers, body)
+        connection = self.take()
         if connection is not None:
             answer = connection.begin(data, head_only=method == "HEAD", last=True)
             try:
@@ -93,7 +91,7 @@ class Upstream:
         used again. Raises what `body` raises, and what `request` raises.
         """
         framing = b"transfer-encoding: chunked\r\n\r\n" if length is None else b"content-length: %d\r\n\r\n" % length
-        connection = self._take() or await self._connect()
+        connection = self.take() or await self._connect()
         head = self._head(method, target, headers) + framing
         answer = connection.begin(head, head_only=method == "HEAD", last=False)
         upload = asyncio.create_task(_upload(connection, answer, body, chunked=length is None))
@@ -108,16 +106,8 @@ class Upstream:
             upload.cancel()
         return answer
 
-    def _head(self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        if target[:1] != b"/" or _NOT_IN_TARGET.search(target):
-            raise ValueError(f"not a path: {target!r}")
-        parts = [method.encode("ascii"), b" ", self._prefix, target, self._host_line]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        return b"".join(parts)
-
-    def _take(self) -> Connection | None:
-        """The connection that was used last, if there is a live one."""
+    def take(self) -> Connection | None:
+        """The connection that was used last, if there is a live one; nothing is waited for."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.closed and connection.loop.time() - connection.free_since < IDLE_LIMIT_S:
@@ -126,12 +116,25 @@ class Upstream:
             connection.close()
         return None
 
+    def message(self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+        """A whole request as it goes on the wire."""
+        length = b"content-length: %d\r\n\r\n" % len(body) if body or method in ("POST", "PUT") else b"\r\n"
+        return self._head(method, target, headers) + length + body
+
+    def _head(self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        if target[:1] != b"/" or _NOT_IN_TARGET.search(target):
+            raise ValueError(f"not a path: {target!r}")
+        parts = [method.encode("ascii"), b" ", self._prefix, target, self._host_line]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        return b"".join(parts)
+
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(min(CONNECT_TIMEOUT_S, self._timeout_s)):
+            async with asyncio.timeout(min(CONNECT_TIMEOUT_S, self.timeout_s)):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._timeout_s, self._freed, self._lost),
+                    lambda: Connection(loop, self.timeout_s, self._freed, self._lost),
                     self._hostname,
                     self._port,
                     ssl=self._ssl,

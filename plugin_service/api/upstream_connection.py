@@ -78,12 +78,11 @@ class Answer:
         self.wake()
 
     def feed(self, data: bytes) -> None:
-        """Bytes of the body have come."""
+        """Bytes of the body have come; `wake` follows."""
         self._chunks.append(data)
         self._buffered += len(data)
         if self._buffered > HIGH_WATER:
             self._connection.pause_reading()
-        self.wake()
 
     def wake(self) -> None:
         """Let the waiter look again."""
@@ -155,9 +154,9 @@ class Connection(asyncio.Protocol):
 
     # The request
 
-    def begin(self, data: bytes, *, head_only: bool, last: bool) -> Answer:
+    def begin(self, data: bytes, *, head_only: bool, last: bool, answer: Answer | None = None) -> Answer:
         """Write a request's head and the first (or, with `last`, all) bytes of its body."""
-        self._answer = answer = Answer(self)
+        self._answer = answer = answer or Answer(self)
         self._head_only = head_only
         self._until_close = False
         self._request_written = last
@@ -211,15 +210,17 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
-        if self._answer is None:  # nothing was asked, so this cannot be an answer
+        answer = self._answer
+        if answer is None:  # nothing was asked, so this cannot be an answer
             self.close()
             return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._answer is not None and not self._answer.complete:
-                self._answer.fail(EngineError(f"the engine's answer is not HTTP: {error}"))
+            if not answer.complete:
+                answer.fail(EngineError(f"the engine's answer is not HTTP: {error}"))
             self.close()
+        answer.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -275,8 +276,6 @@ class Connection(asyncio.Protocol):
             self._complete(answer)
             # the parser waits for the body that Content-Length announces; HEAD has none
             self._parser = httptools.HttpResponseParser(self)
-        else:
-            answer.wake()
 
     def on_body(self, body: bytes) -> None:
         """Bytes of the body, transfer coding taken off."""
@@ -296,7 +295,6 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif self._request_written:
             self._release()
-        answer.wake()
 
     def _release(self) -> None:
         if self.closed:

@@ -15,8 +15,9 @@ import pytest
 import uvicorn
 from yarl import URL
 
-from plugin_service.api.app import create_app
+from plugin_service.api.app import create_app, is_ours
 from plugin_service.api.proxy import Proxy
+from plugin_service.api.proxy_lane import lane_protocol
 from plugin_service.api.upstream import Upstream
 from tests.fakes.sidecar import Sidecar
 from whyrank.settings import Settings
@@ -93,10 +94,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(app: Any, http: Any = "httptools") -> AsyncIterator[str]:
     """A server of `app` as production has it; gives its URL."""
     config = uvicorn.Config(
-        app, port=0, ws="none", http="httptools", access_log=False, log_config=None, server_header=False,
+        app, port=0, ws="none", http=http, access_log=False, log_config=None, server_header=False,
         date_header=False, lifespan="off",
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -116,12 +117,13 @@ async def serving(app: Any) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def proxy_before(engine_url: str, timeout_s: float = 20.0, **settings: Any) -> AsyncIterator[tuple[str, Sidecar]]:
-    """A sidecar before this engine; gives its URL and its parts."""
+    """A sidecar before this engine, served as production does it; gives its URL and its parts."""
     sidecar = Sidecar(Settings(secret="test", **settings))
     upstream = Upstream(engine_url, timeout_s)
     proxy = Proxy(upstream, sidecar.rescorer, sidecar.policies, sidecar.settings, sidecar.metrics)
     try:
-        async with serving(create_app(replace(sidecar.parts, proxy=proxy))) as url:
+        app = create_app(replace(sidecar.parts, proxy=proxy))
+        async with serving(app, lane_protocol(proxy, upstream, is_ours)) as url:
             yield url, sidecar
     finally:
         await upstream.close()
