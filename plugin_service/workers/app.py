@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from typing import Any
 
 import structlog
 from celery import Celery, bootsteps
+from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 from prometheus_client import start_http_server
 
@@ -27,6 +29,8 @@ def main() -> int:
     # A receiver of this signal keeps Celery from setting up logging of its own.
     setup_logging.connect(lambda **_: logging.configure(settings.log_level, settings.log_format), weak=False)
     logging.configure(settings.log_level, settings.log_format)
+    # Celery warns of running as root because of pickle, as containers do; here only JSON is accepted.
+    warnings.simplefilter("ignore", SecurityWarning)
     metrics = WorkerMetrics()
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port, registry=metrics.registry)

@@ -139,7 +139,7 @@ class Fleet:
 
     def worker(self, **settings: object) -> Worker:
         common = {
-            "redis_url": self.valkey.url,
+            "redis_url": self.url,
             "model_url": f"http://127.0.0.1:{self.model.port}/v1",
             "redelivery_s": 600,
         }
