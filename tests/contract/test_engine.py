@@ -20,7 +20,7 @@ from tests.fakes.engine import FakeEngine
 from whyrank.engines import Engine, EngineKind, connect
 from whyrank.engines.elasticsearch import ElasticsearchEngine, plain_media_type
 from whyrank.engines.opensearch import OpenSearchEngine
-from whyrank.errors import BadRequestError, EngineError, EngineUnavailableError, IndexMissingError
+from whyrank.errors import BadRequestError, EngineError, EngineTimeoutError, EngineUnavailableError, IndexMissingError
 from whyrank.settings import Settings
 
 MAPPINGS = {"dynamic": "strict", "properties": {"n": {"type": "integer"}, "text": {"type": "text"}}}
@@ -256,9 +256,12 @@ class StubEngine:
         self.refuse: dict[str, list[int]] = {}
         self.requests: list[list[str]] = []
         self.headers: list[dict[str, str]] = []
+        self.speaks = asyncio.Event()
+        self.speaks.set()
 
     async def bulk(self, request: web.Request) -> web.Response:
         self.headers.append({key.lower(): value for key, value in request.headers.items()})
+        await self.speaks.wait()
         lines = [json.loads(line) for line in (await request.text()).splitlines()]
         ids = [line["index"]["_id"] for line in lines[::2]]
         self.requests.append(ids)
@@ -287,6 +290,7 @@ async def stub() -> AsyncIterator[tuple[StubEngine, str]]:
     app.router.add_route("*", "/_bulk", stub.bulk)
     async with TestServer(app, host="127.0.0.1") as server:
         yield stub, f"http://127.0.0.1:{server.port}"
+        stub.speaks.set()
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -330,6 +334,18 @@ async def test_a_bulk_refused_as_a_whole_is_raised(
     server.whole = [status] * 20
     engine = adapter(url, bulk_pause_s=0.001)
     with pytest.raises(error, match=str(status)):
+        await engine.bulk("i", [("a", {})])
+    await engine.close()
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+async def test_a_silent_engine_is_not_waited_for(
+    adapter: type[OpenSearchEngine | ElasticsearchEngine], stub: tuple[StubEngine, str]
+) -> None:
+    server, url = stub
+    server.speaks.clear()
+    engine = adapter(url, timeout_s=0.05)
+    with pytest.raises(EngineTimeoutError):
         await engine.bulk("i", [("a", {})])
     await engine.close()
 

@@ -52,8 +52,9 @@ class BulkResult(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """OpenSearch or Elasticsearch.
 
-    Every call raises EngineUnavailableError when the engine cannot be reached or is overloaded,
-    IndexMissingError when the index is not there, EngineError for any other answer that is not a success.
+    Every call raises EngineUnavailableError when the engine cannot be reached or is overloaded, EngineTimeoutError
+    when it is silent for too long, IndexMissingError when the index is not there, EngineError for any other answer
+    that is not a success.
     No exception or warning of a client library leaves an adapter.
     """
 
@@ -93,7 +94,7 @@ class Engine(Protocol):
 
         A document that the engine refuses does not stop the others: it is in `failures`. Refusals for load
         (429) are tried again with growing pauses first. When the engine goes away in between, what was written
-        stays and EngineUnavailableError is raised; ids make it safe to start over.
+        stays and an error is raised; ids make it safe to start over.
         """
         ...
 

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from whyrank.engines import _answers
 from whyrank.engines.base import BulkFailure, BulkResult, Documents, Engine, EngineInfo, EngineKind, Json
-from whyrank.errors import EngineError, EngineUnavailableError
+from whyrank.errors import EngineError, EngineTimeoutError, EngineUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -199,5 +199,7 @@ def _mapped() -> Iterator[None]:
         raise _answers.error_of(error.meta.status, error.body) from error
     except (transport.SerializationError, BulkIndexError, ScanError) as error:
         raise EngineError(f"{type(error).__name__}: {error}") from error
+    except transport.ConnectionTimeout as error:
+        raise EngineTimeoutError("engine did not answer in time") from error
     except transport.TransportError as error:
         raise EngineUnavailableError(f"engine cannot be reached: {error}") from error

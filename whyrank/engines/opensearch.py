@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from whyrank.engines import _answers
 from whyrank.engines.base import BulkFailure, BulkResult, Documents, Engine, EngineInfo, EngineKind, Json
-from whyrank.errors import EngineError, EngineUnavailableError
+from whyrank.errors import EngineError, EngineTimeoutError, EngineUnavailableError
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +184,8 @@ def _mapped() -> Iterator[None]:
     """Map the client's exceptions to ours: an answer with a status by that, no answer to unavailable."""
     try:
         yield
+    except foreign.ConnectionTimeout as error:
+        raise EngineTimeoutError("engine did not answer in time") from error
     except foreign.ConnectionError as error:
         raise EngineUnavailableError(f"engine cannot be reached: {error.error}") from error
     except foreign.TransportError as error:
