@@ -48,6 +48,7 @@ LABEL_TOKENS = 12
 """Room for `Relevance Label: N` in the answer."""
 
 MAX_CHOICES = 12
+_WORDS_PER_TOKEN = 0.6
 _CHOICE_CHARS = 160
 _CHOICE_TOKENS = 60
 _MIN_CHOICE_TOKENS = 6
@@ -97,16 +98,19 @@ def messages(
     """The chat of one pair: instruction, query, document, in this order, all before the document alike for a query."""
     words = _DATA[mode.value]
     before, between, after = re.split(r"\{query\}|\{document\}", words["user"].strip())
-    asked = " ".join(head(neutralise(query), QUERY_TOKENS).split())
+    asked = " ".join(neutralise(head(query, QUERY_TOKENS)).split())
     user = f"{before}{asked}{between}{neutralise(passage.text).strip()}{after}"
     return [{"role": "system", "content": words["system"].strip()}, {"role": "user", "content": user}]
 
 
-def response_regex(passage: Passage, mode: Mode, constraint: Constraint, query: str = "") -> str | None:
+def response_regex(
+    passage: Passage, mode: Mode, constraint: Constraint, query: str = "", budget: int = 96
+) -> str | None:
     """The regular expression (of xgrammar) that the answer is held to, None where it is free.
 
     The label is free in each of them, so that its probabilities are the model's own. `query` only matters
     with QUOTE, for passages of more than `MAX_CHOICES` sentences: those that share most words with it are kept.
+    `budget` (tokens) bounds a free explanation by as many words as it has room for, so that its label still comes.
     """
     grammar: dict[str, str] = _DATA["grammar"]
     if constraint is Constraint.NONE:
@@ -115,7 +119,7 @@ def response_regex(passage: Passage, mode: Mode, constraint: Constraint, query: 
         return grammar["label"]
     choices = quotable(passage, query) if constraint is Constraint.QUOTE else []
     if not choices:
-        return grammar["free"]
+        return grammar["free"].replace("{words}", str(max(1, int(budget * _WORDS_PER_TOKEN) - 1)))
     alternatives = "|".join(_REGEX_SPECIAL.sub(r"\\\g<0>", choice) for choice in choices)
     return grammar["quote"].replace("{quote}", f"(?:{alternatives})")
 
@@ -149,7 +153,8 @@ def _pieces(sentence: str) -> Iterator[str]:
         piece = sentence if len(sentence) <= _CHOICE_CHARS else _first_piece(sentence[: _CHOICE_CHARS + 1])
         if estimate_tokens(piece) > _CHOICE_TOKENS:
             piece = head(piece, _CHOICE_TOKENS) or piece[:1]
-        yield piece.strip()
+        # The sentence of the explanation ends after the quote, with a stop of its own
+        yield piece.strip().rstrip(" .,;:。")
         sentence = sentence[len(piece) :].lstrip()
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -75,13 +76,14 @@ BITS = [
 ]
 UNTRUSTED = st.lists(st.text(max_size=6) | st.sampled_from(ATTACKS) | st.sampled_from(BITS), max_size=14).map("".join)
 
-MARKERS = re.compile(r"<\s*[/|｜]|<[^\W\d]|<<|\[\s*/?\s*INST\s*\]", re.IGNORECASE)
+MARKERS = re.compile(r"<\s*[/|｜]|<[a-z_]|<<|\[\s*/?\s*INST\s*\]", re.IGNORECASE)
 
 
 def assert_harmless(text: str) -> None:
-    assert not MARKERS.search(text)
-    assert not prompt.LABEL_PATTERN.search(text)
-    assert prompt.STOP not in text
+    for as_tokenized in (text, unicodedata.normalize("NFKC", text)):
+        assert not MARKERS.search(as_tokenized)
+        assert not prompt.LABEL_PATTERN.search(as_tokenized)
+        assert prompt.STOP not in as_tokenized
     assert not re.search("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\U000e0000-\U000e0fff\ud800-\udfff\x00-\x08]", text)
 
 
@@ -197,7 +199,7 @@ def test_of_many_sentences_those_nearest_to_the_query_may_be_quoted() -> None:
     text = " ".join(f"Sentence number {i} speaks of nothing at all." for i in range(30)) + " The sky is blue today."
     choices = quotable(Passage(text), "why is the sky blue")
     assert len(choices) == prompt.MAX_CHOICES
-    assert choices[-1] == "The sky is blue today."
+    assert choices[-1] == "The sky is blue today"
 
 
 def test_sentences_worth_quoting_can_be_evidence() -> None:
@@ -217,6 +219,13 @@ def test_constraints_by_mode() -> None:
     assert not re.fullmatch(free, "It explains scattering.\n\nRelevance Label: 3")
     assert not re.fullmatch(free, "\n\nRelevance Label: 1")
     assert response_regex(Passage(""), Mode.REASON, Constraint.QUOTE) == free
+
+
+def test_a_free_explanation_has_no_more_words_than_its_budget_has_room_for() -> None:
+    pattern = response_regex(Passage("text"), Mode.REASON, Constraint.LABEL, budget=20)
+    assert pattern is not None
+    assert re.fullmatch(pattern, "word " * 11 + "end\n\nRelevance Label: 2")
+    assert not re.fullmatch(pattern, "word " * 12 + "end\n\nRelevance Label: 2")
 
 
 def test_room_for_the_answer() -> None:
