@@ -78,11 +78,11 @@ def _engine_signals(hits: Sequence[RankedHit]) -> list[float]:
     """
     scores = [hit.engine_score for hit in hits]
     finite = [score for score in scores if score is not None and math.isfinite(score)]
-    if len(finite) < len(scores) or not finite or min(finite) == max(finite):
-        return [1.0 / (1 + hit.engine_position) for hit in hits]
-    low, high = min(finite), max(finite)
     # Halved, so that the difference of two floats of either sign stays finite
-    return [(score / 2 - low / 2) / (high / 2 - low / 2) for score in finite]
+    low, high = min(finite, default=0.0) / 2, max(finite, default=0.0) / 2
+    if len(finite) < len(scores) or high == low:
+        return [1.0 / (1 + hit.engine_position) for hit in hits]
+    return [(score / 2 - low) / (high - low) for score in finite]
 
 
 def _unit(value: float) -> float:

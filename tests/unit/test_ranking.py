@@ -50,7 +50,9 @@ def test_unjudged_hits_count_in_the_normalisation() -> None:
     assert [hit.score for hit in ranked] == [None, 0.5, 0.0]
 
 
-@pytest.mark.parametrize("scores", [(None, None, None), (3, None, 1), (2, 2, 2), (math.nan, 1, 0), (math.inf, 1, 0)])
+@pytest.mark.parametrize(
+    "scores", [(None, None, None), (3, None, 1), (2, 2, 2), (5e-324, 0, 0), (math.nan, 1, 0), (math.inf, 1, 0)]
+)
 def test_engine_scores_that_say_nothing_give_way_to_the_position(scores: tuple[float | None, ...]) -> None:
     ranked = fuse(hits(*((score, 0.0) for score in scores)), FusionWeights(engine=1, relevance=1))
     assert [hit.score for hit in ranked] == pytest.approx([1 / 2, 1 / 4, 1 / 6])
