@@ -121,7 +121,7 @@ def machine() -> str:
             if line.startswith("model name"):
                 model = line.split(":", 1)[1].strip()
                 break
-    cores = len({line for line in _processors(cpuinfo)}) or 1
+    cores = len(_processors(cpuinfo)) or 1
     return f"{cores} cores, {model}, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 
