@@ -53,15 +53,15 @@ class Lane:
         method, raw_path = scope["method"], scope["raw_path"]
         if self._is_ours(method, scope["path"]) or not self.proxy.only_passes(method, raw_path):
             return None
-        headers = list(scope["headers"])
-        if any(name == b"transfer-encoding" for name, _ in headers):
-            return None
+        for name, _ in scope["headers"]:
+            if name == b"transfer-encoding":
+                return None
         connection = self._upstream.take()
         if connection is None:
             return None
         query = scope["query_string"]
         target = raw_path + b"?" + query if query else raw_path
-        data = self._upstream.message(method, target, request_headers(headers), bytes(cycle.body))
+        data = self._upstream.message(method, target, request_headers(scope["headers"]), cycle.body)
         answer = DirectAnswer(connection, protocol, cycle)
         connection.begin(data, head_only=method == "HEAD", last=True, answer=answer)
         return answer
@@ -86,9 +86,9 @@ class DirectAnswer(Answer):
         elif self.error is not None:
             self._leave_lane()
             self._protocol.failed(self._cycle, self.error)
-        elif self.complete and self._framed():
+        elif self.complete and (message := self._message()) is not None:
             self._leave_lane()
-            self._write()
+            self._write(message)
         elif self.started:
             self._leave_lane()
             self._protocol.stream(self._cycle, self)
@@ -101,21 +101,25 @@ class DirectAnswer(Answer):
     def _silent(self) -> None:
         self.abandon(EngineTimeoutError(f"the engine was silent for {self._connection.timeout_s:g} s"))
 
-    def _framed(self) -> bool:
-        """Whether the engine's own headers frame the answer for the client, too."""
-        if self.status in _BODILESS or self._cycle.scope["method"] == "HEAD":
-            return True
-        return any(name.lower() == b"content-length" for name, _ in self.headers)
-
-    def _write(self) -> None:
+    def _message(self) -> bytes | None:
+        """The whole answer, if the engine's own headers frame it for the client, too."""
         cycle = self._cycle
+        framed = self.status in _BODILESS or cycle.scope["method"] == "HEAD"
         parts = [_STATUS_LINES.get(self.status) or b"HTTP/1.1 %d \r\n" % self.status]
         for name, value in (*cycle.default_headers, *response_headers(self.headers)):
             parts += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                framed = True
+        if not framed:
+            return None
         parts.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
         parts += self._chunks
+        return b"".join(parts)
+
+    def _write(self, message: bytes) -> None:
+        cycle = self._cycle
         cycle.response_started = cycle.response_complete = True
-        cycle.transport.write(b"".join(parts))
+        cycle.transport.write(message)
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import msgspec
@@ -12,6 +14,9 @@ from plugin_service.rescoring.ports import Policies
 from whyrank.types import Policy
 
 SEVERAL_INDICES = "several_indices"
+
+_SEVERAL = re.compile(r"[,*<>]|^[_-]")
+"""Marks of lists, patterns, date math, `_all` and exclusions."""
 
 _ENDS = (b"_search", b"_msearch", b"_search/", b"_msearch/")
 
@@ -32,6 +37,11 @@ def classify(method: str, raw_path: bytes) -> SearchTarget | MultiSearchTarget |
     """None for everything that only passes through; `/_search` does, too, for it names no index."""
     if not raw_path.endswith(_ENDS) or method not in ("GET", "POST"):
         return None
+    return _search_target(raw_path)
+
+
+@lru_cache(maxsize=1024)
+def _search_target(raw_path: bytes) -> SearchTarget | MultiSearchTarget | None:
     segments = raw_path[1:].removesuffix(b"/").split(b"/")
     if segments == [b"_msearch"]:
         return MultiSearchTarget(None)
@@ -95,4 +105,4 @@ def _decode(segment: bytes) -> str | None:
 
 
 def _names_one(index: str) -> bool:
-    return not any(mark in index for mark in ",*<>") and not index.startswith(("_", "-"))
+    return _SEVERAL.search(index) is None

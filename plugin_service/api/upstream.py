@@ -116,7 +116,9 @@ class Upstream:
             connection.close()
         return None
 
-    def message(self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
+    def message(
+        self, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes | bytearray
+    ) -> bytes:
         """A whole request as it goes on the wire."""
         length = b"content-length: %d\r\n\r\n" % len(body) if body or method in ("POST", "PUT") else b"\r\n"
         return self._head(method, target, headers) + length + body
