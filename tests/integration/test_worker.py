@@ -344,9 +344,9 @@ async def test_a_killed_workers_job_is_done_by_another(fleet: Fleet) -> None:
     some = pairs("p", 6)
     await fleet.submit(*some)
     await fleet.asked(*names(some))
+    await fleet.worker(redelivery_s=2).ready()
     await doomed.end(signal.SIGKILL)
     fleet.model.hold.set()
-    fleet.worker(redelivery_s=2)
     assert all(isinstance(v, Verdict) for v in await fleet.announced(*some))
 
 
