@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
@@ -156,11 +156,6 @@ def gzipped(body: bytes) -> bytes:
 def tenant_of(headers: Iterable[tuple[bytes, bytes]], name: str | None) -> str:
     """The tenant that the header `name` gives; "default" without one."""
     return (header(headers, name.lower().encode("latin-1")) if name else "") or "default"
-
-
-def same_params(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether both ask for the same."""
-    return dict(one) == dict(other)
 
 
 def _tokens(value: bytes) -> frozenset[bytes]:

@@ -132,3 +132,20 @@ async def test_pipelined_requests_are_answered_in_order(engine: Engine) -> None:
     answer = await engine.ask(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200") == 2
     assert [head.split()[1] for head in engine.heads] == [b"/1", b"/2"]
+
+
+async def test_offers_to_upgrade_are_ignored_and_the_connection_lives_on(engine: Engine) -> None:
+    """Java's HTTP client offers HTTP/2 with its first request."""
+    reader, writer = await asyncio.open_connection(*engine.proxy)
+    for body in (b"", b"hello", b""):
+        writer.write(
+            b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+            b"HTTP2-Settings: AAEAAEAAAAIAAAAB\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(2) == b"ok"
+    writer.close()
+    assert len(engine.heads) == 3
+    assert b"upgrade" not in engine.heads[1].lower()
+    assert b"http2-settings" not in engine.heads[1].lower()
