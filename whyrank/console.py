@@ -31,10 +31,10 @@ _LABELS = {
 def parts_table(state: State) -> RenderableType:
     """The parts of a running stack, a line each, with the progress of those that are being prepared."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name, justify in (("part", "left"), ("state", "left"), ("port", "right"), ("pid", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("restarts", justify="right")
-    table.add_column("for", justify="right")
+    for name in ("part", "state"):
+        table.add_column(name, min_width=7, no_wrap=True)
+    for name in ("port", "pid", "restarts", "for"):
+        table.add_column(name, justify="right", min_width=len(name), no_wrap=True)
     table.add_column("", ratio=1, overflow="ellipsis", no_wrap=True)
     for part in state.parts.values():
         detail: RenderableType = Text(part.detail, style="dim")

@@ -127,7 +127,9 @@ def test_up_beside_a_running_one_is_refused(stack: State) -> None:
 
 
 def test_enable_writes_the_policy_and_policies_lists_it(engine: Asked, wide: None) -> None:
-    told = call("enable", "books", "--fields", "title, body", "--window", "20", "--deadline-ms", "500", "--mode", "label")
+    told = call(
+        "enable", "books", "--fields", "title, body", "--window", "20", "--deadline-ms", "500", "--mode", "label"
+    )
     assert told.exit_code == 0, told.output
     assert "there is no index books yet" in told.stderr
     listed = call("policies", "--json")

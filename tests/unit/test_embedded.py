@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 import stat
 from pathlib import Path
 
@@ -100,7 +99,9 @@ def test_jar_locks_are_read_and_each_file_has_a_name_of_its_own(lock: Path) -> N
     assert [str(jar) for jar in found] == [line for line in lock.read_text().splitlines() if line[0] != "#"]
 
 
-@pytest.mark.parametrize("line", ["a:b:1", "a:b sha256:" + "0" * 64, "a:b:1 sha256:abc", "a:b:1:c:d sha256:" + "0" * 64])
+@pytest.mark.parametrize(
+    "line", ["a:b:1", "a:b sha256:" + "0" * 64, "a:b:1 sha256:abc", "a:b:1:c:d sha256:" + "0" * 64]
+)
 def test_a_line_that_is_none_is_named(tmp_path: Path, line: str) -> None:
     lock = tmp_path / "x.jars"
     lock.write_text(f"# head\n\n{line}\n")
@@ -275,7 +276,7 @@ def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:
     first = stack.secret(tmp_path)
     assert len(first) >= 32
     assert stack.secret(tmp_path) == first
-    assert stat.S_IMODE(os.stat(tmp_path / "secret").st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
 
 def test_valkey_keeps_its_data_and_is_not_open_to_the_network(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def part(name: str, folder: Path, code: str = SLEEPER, after: tuple[str, ...] = 
         marker.unlink(missing_ok=True)
         return Launch([sys.executable, "-c", code.format(ready=str(marker))])
 
-    return Part(name, 1, prepare, lambda: marker.exists() and marker.read_text() != "", after, stop_grace_s=1.0)
+    return Part(name, 0, prepare, lambda: marker.exists() and marker.read_text() != "", after, stop_grace_s=1.0)
 
 
 @asynccontextmanager
@@ -124,7 +124,7 @@ async def test_a_failed_preparation_is_told_and_tried_again(tmp_path: Path, monk
             raise OSError("no network")
         return good.prepare(progress)
 
-    async with supervised(tmp_path, Part("late", 1, prepare, good.ready)) as subject:
+    async with supervised(tmp_path, Part("late", 0, prepare, good.ready)) as subject:
         await until(lambda: subject.state.parts["late"].detail.startswith("no network"))
         await until(lambda: subject.state.ready)
         assert subject.state.parts["late"].restarts == 2
@@ -133,7 +133,7 @@ async def test_a_failed_preparation_is_told_and_tried_again(tmp_path: Path, monk
 async def test_waits_for_the_parts_that_one_needs(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     first = part("first", tmp_path)
-    gated = Part("first", 1, first.prepare, lambda: first.ready() and gate.exists())
+    gated = Part("first", 0, first.prepare, lambda: first.ready() and gate.exists())
     async with supervised(tmp_path, gated, part("second", tmp_path, after=("first",))) as subject:
         await until(lambda: subject.state.parts["first"].phase is Phase.STARTING)
         assert subject.state.parts["second"].phase is Phase.WAITING
@@ -144,7 +144,7 @@ async def test_waits_for_the_parts_that_one_needs(tmp_path: Path) -> None:
 async def test_a_part_that_stops_answering_is_unready_until_it_answers(tmp_path: Path) -> None:
     shy = part("shy", tmp_path)
     silent = tmp_path / "silent"
-    subject_part = Part("shy", 1, shy.prepare, lambda: shy.ready() and not silent.exists())
+    subject_part = Part("shy", 0, shy.prepare, lambda: shy.ready() and not silent.exists())
     async with supervised(tmp_path, subject_part) as subject:
         await until(lambda: subject.state.ready)
         silent.touch()
@@ -162,7 +162,7 @@ async def test_stop_does_not_wait_for_a_preparation(tmp_path: Path) -> None:
         time.sleep(5.0)
         raise AssertionError("nobody waits for this")
 
-    async with supervised(tmp_path, Part("slow", 1, prepare, lambda: False)) as subject:
+    async with supervised(tmp_path, Part("slow", 0, prepare, lambda: False)) as subject:
         await until(begun.exists)
     assert subject.state.parts["slow"].phase is Phase.STOPPED
 

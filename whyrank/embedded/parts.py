@@ -26,7 +26,7 @@ class PartError(WhyRankError):
 
 @dataclass(frozen=True)
 class Part:
-    """One process of the stack.
+    """One process of the stack. It is alone on `port` of the loopback interface (0: it has none).
 
     `prepare` installs and writes what the part needs (it may take minutes, blocks, and is called again after each
     exit, so it must be quick when all is there) and gives the command. `ready` asks the running part, in at most
@@ -47,7 +47,7 @@ def running(part: Part, log: Path, timeout_s: float = 180.0, progress: Progress 
 
     Raises PartError when it exits or is not ready within `timeout_s` seconds (preparation not counted).
     """
-    child = Child(part.prepare(progress), log)
+    child = launch(part, part.prepare(progress), log)
     try:
         deadline = time.monotonic() + timeout_s
         while not part.ready():
@@ -57,6 +57,13 @@ def running(part: Part, log: Path, timeout_s: float = 180.0, progress: Progress 
         yield child
     finally:
         child.stop(part.stop_grace_s)
+
+
+def launch(part: Part, prepared: Launch, log: Path) -> Child:
+    """Start the part's process. Raises PartError when its port is taken: another's answers would pass for its own."""
+    if part.port and not is_free(part.port):
+        raise PartError(f"port {part.port} is taken by another program")
+    return Child(prepared, log)
 
 
 def tail(log: Path, lines: int = 15) -> str:
@@ -71,14 +78,31 @@ def free_port(first: int = 0, last: int = 0, preferred: int | None = None) -> in
     Raises PartError when the whole range is taken.
     """
     for port in [*([preferred] if preferred else []), *range(first, last + 1)]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        if port and is_free(port):
+            return port
+    if first == last == 0:
+        with _bound(0) as probe:
+            chosen: int = probe.getsockname()[1]
+            return chosen
     raise PartError(f"no free port between {first} and {last}")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1 now."""
+    try:
+        with _bound(port):
+            return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def _bound(port: int) -> Iterator[socket.socket]:
+    with socket.socket() as probe:
+        # As servers do: connections that have just ended do not keep a port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        yield probe
 
 
 def get_json(url: str, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[int, Any]:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import psutil
 
 from whyrank.embedded import state as states
-from whyrank.embedded.parts import Part, tail
+from whyrank.embedded.parts import Part, launch, tail
 from whyrank.embedded.process import Child, Launch, end_group
 from whyrank.embedded.state import PartState, Phase, State
 
@@ -87,8 +87,8 @@ class Supervisor:
             loop.call_soon_threadsafe(self._tell, part, Phase.PREPARING, what, share)
 
         try:
-            launch = await in_thread(lambda: part.prepare(progress))
-            child = self._start(part, launch)
+            prepared = await in_thread(lambda: part.prepare(progress))
+            child = self._start(part, prepared)
         except Exception as error:  # noqa: BLE001  no fault of one part may end the others: it is told and tried again
             return str(error) or type(error).__name__
         self._tell(part, Phase.STARTING)
@@ -105,9 +105,9 @@ class Supervisor:
         last_line = tail(Path(self.state.parts[part.name].log), 1).strip()[:200]
         return f"ended with {code} ({last_line})" if last_line else f"ended with {code}"
 
-    def _start(self, part: Part, launch: Launch) -> Child:
+    def _start(self, part: Part, prepared: Launch) -> Child:
         state = self.state.parts[part.name]
-        child = Child(launch, Path(state.log))
+        child = launch(part, prepared, Path(state.log))
         self._children[part.name] = child
         state.pid = child.pid
         with contextlib.suppress(psutil.NoSuchProcess):
