@@ -28,12 +28,18 @@ def main(
         raise typer.BadParameter("searches, pairs or all", param_hint="WHAT")
     print(f"## {datetime.now(UTC):%Y-%m-%d}, `python -m bench {what}`\n\n{machine()}\n")
     with tempfile.TemporaryDirectory(prefix="whyrank-bench-") as folder:
+        home = Path(folder)
         if what in ("all", "searches"):
-            for section in searches_bench.run(Path(folder) / "searches", rounds=rounds, seconds=seconds):
+            for section in searches_bench.run(_made(home / "searches"), rounds=rounds, seconds=seconds):
                 print(section + "\n", flush=True)
         if what in ("all", "pairs"):
-            for section in pairs_bench.run(Path(folder) / "pairs", pairs=pairs, rounds=3):
+            for section in pairs_bench.run(_made(home / "pairs"), pairs=pairs, rounds=3):
                 print(section + "\n", flush=True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ async def fill(settings: Settings, policy: Policy, bodies: Iterable[bytes]) -> i
         for body in bodies:
             planned = plan(body, {}, policy)
             if not isinstance(planned, Plan):
-                raise RuntimeError(f"not rescorable: {planned.reason}: {body!r}")
+                raise TypeError(f"not rescorable: {planned.reason}: {body!r}")
             headers = {"Content-Type": "application/json"}
             answer = await engine.post(f"/{policy.index}/_search", content=planned.body, headers=headers)
             found = parse(answer.content, planned, policy)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import uvicorn
 
-from plugin_service import bootstrap
+from plugin_service.api.app import create_app, is_ours
+from plugin_service.api.proxy_lane import lane_protocol
+from plugin_service.bootstrap import Sidecar
 from whyrank.logging import configure
 from whyrank.settings import Settings
 
@@ -16,12 +18,13 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT; then stop accepting, finish what is under way, and stop the parts."""
     settings = Settings()
     configure(settings.log_level, settings.log_format)
+    sidecar = Sidecar(settings)
     uvicorn.run(
-        bootstrap.create(settings),
+        create_app(sidecar.parts()),
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=lane_protocol(sidecar.proxy, sidecar.upstream, is_ours),
         lifespan="on",
         ws="none",
         access_log=False,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import structlog
 from prometheus_client import CollectorRegistry
-from starlette.types import ASGIApp
 
 from plugin_service.adapters.announcements import RedisAnnouncements
 from plugin_service.adapters.jobs import CeleryJobQueue
@@ -15,7 +14,6 @@ from plugin_service.adapters.model_status import PolledModelStatus
 from plugin_service.adapters.policies import EnginePolicies
 from plugin_service.adapters.redis_link import BACKGROUND_QUEUE, INTERACTIVE_QUEUE, RedisLink
 from plugin_service.adapters.redis_store import RedisRankingStore, RedisVerdictCache
-from plugin_service.api.app import create_app
 from plugin_service.api.metrics import Metrics
 from plugin_service.api.parts import Parts, PartState
 from plugin_service.api.proxy import Proxy
@@ -124,8 +122,3 @@ class Sidecar:
             start=self.start,
             stop=self.stop,
         )
-
-
-def create(settings: Settings) -> ASGIApp:
-    """The sidecar as an ASGI application; its lifespan starts and stops the parts."""
-    return create_app(Sidecar(settings).parts())

@@ -11,9 +11,9 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer.main
-from click import Command, Context, Group
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
@@ -53,14 +53,15 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
-def _commands(path: str, command: Command) -> list[tuple[str, Command]]:
-    if isinstance(command, Group):
+def _commands(path: str, command: Any) -> list[tuple[str, Any]]:
+    # typer carries a click of its own, whose classes have no public name
+    if hasattr(command, "commands"):
         return [pair for name, sub in command.commands.items() for pair in _commands(f"{path} {name}", sub)]
     return [(path, command)]
 
 
-def _describe(command: Command, path: str) -> str:
-    context = Context(command, info_name=path)
+def _describe(command: Any, path: str) -> str:
+    context = command.context_class(command, info_name=path)
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [(command.help or "").strip(), "", f"    {path} {usage}", ""]
     for parameter in command.get_params(context):

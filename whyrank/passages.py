@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
+from hashlib import sha256
 from itertools import zip_longest
 
 from whyrank.types import Candidate, Fragment, Passage
@@ -39,7 +39,8 @@ def estimate_tokens(text: str) -> int:
 def content_hash(fields: Sequence[Fragment]) -> str:
     """Hash of a document's fields, names and full texts: 128 bits in hex."""
     parts = [part.encode("utf-8", "surrogatepass") for field in fields for part in (field.field, field.text)]
-    return blake2b(b"".join(b"%d:%b" % (len(part), part) for part in parts), digest_size=16).hexdigest()
+    # SHA-256 has instructions of its own on today's processors: half the time of blake2b, for each hit of each search
+    return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()[:32]
 
 
 def needs_fragments(candidate: Candidate, budget: int) -> bool:
