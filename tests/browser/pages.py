@@ -93,8 +93,8 @@ PYTHON_DOCS = (
         "tempfile",
         "tempfile — Generate temporary files and directories",
         "This module creates temporary files and directories. It works on all supported platforms. "
-        "SpooledTemporaryFile operates exactly as TemporaryFile() does, except that data is spooled in memory until the file size exceeds "
-        "max_size, or until the file's fileno() method is called.",
+        "SpooledTemporaryFile operates exactly as TemporaryFile() does, except that data is spooled in memory until "
+        "the file size exceeds max_size, or until the file's fileno() method is called.",
         0,
         "This module creates temporary files and directories",
         url=f"{DOCS}/tempfile.html",

@@ -30,6 +30,11 @@ from whyrank.types import Status
             "Results could not be read and are in the engine’s order. The store of verdicts cannot be reached.",
         ),
         (
+            Status.FAILED,
+            "unjudgeable: the model failed on 10 of 10 (no_label)",
+            "Results could not be read and are in the engine’s order. The model gave no usable answer.",
+        ),
+        (
             Status.BYPASSED,
             "policy_disabled: The policy of python-docs is switched off.",
             "Results are in the engine’s order. Reranking is switched off for this index.",

@@ -109,9 +109,9 @@ export class Run {
     return this.#full.get(key);
   }
 
-  /** How far the hit at a place (from 0) of the shown order moved up; null where that is not known. */
+  /** How far the hit at a place (from 0) of the shown order moved up; null where that is not known, or none moved. */
   move(key, place) {
-    if (!this.applied) return null;
+    if (!this.applied || (this.order !== null && !this.moved)) return null;
     const from = this.engine?.indexOf(key) ?? (engineRank(this.#full.get(key)) ?? 0) - 1;
     return from < 0 ? null : from - place;
   }

@@ -6,6 +6,7 @@ const LABELS = ["Does not answer the query", "Partly answers the query", "Answer
 const REASONS = {
   policy_disabled: "Reranking is switched off for this index.",
   store_unavailable: "The store of verdicts cannot be reached.",
+  unjudgeable: "The model gave no usable answer.",
   internal_error: "Something went wrong inside WhyRank.",
 };
 
@@ -23,7 +24,8 @@ export function moveWords(move) {
 /** A reason (`code: a sentence for a person`) as a sentence of its own, "" where there is none. */
 function reasonWords(reason) {
   const [code, ...rest] = reason.split(":");
-  return REASONS[code] ?? rest.join(":").trim();
+  const detail = rest.join(":").trim();
+  return REASONS[code] ?? detail.charAt(0).toUpperCase() + detail.slice(1);
 }
 
 /** The line under the number of results, for a search in this state. */
