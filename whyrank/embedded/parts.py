@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,13 +78,13 @@ def free_port(first: int = 0, last: int = 0, preferred: int | None = None) -> in
     `preferred` if it is free, else the first free one of the range, or any where no range is given.
     Raises PartError when the whole range is taken.
     """
-    for port in [*([preferred] if preferred else []), *range(first, last + 1)]:
+    wanted = (preferred,) if preferred else ()
+    for port in chain(wanted, range(first, last + 1)):
         if port and is_free(port):
             return port
     if first == last == 0:
         with _bound(0) as probe:
-            chosen: int = probe.getsockname()[1]
-            return chosen
+            return int(probe.getsockname()[1])
     raise PartError(f"no free port between {first} and {last}")
 
 
