@@ -113,54 +113,81 @@ def down(home: Home = DEFAULT_HOME) -> None:
 @app.command()
 def enable(
     index: Index,
-    fields: Annotated[str, typer.Option(help="Fields whose text the model reads, in this order: title,body")],
-    window: Annotated[int, typer.Option(min=1, max=200, help="How many top hits are reranked.")] = 10,
+    fields: Annotated[
+        str | None, typer.Option(help="Fields whose text the model reads, in this order: title,body")
+    ] = None,
+    window: Annotated[int | None, typer.Option(min=1, max=200, help="How many top hits are reranked [10].")] = None,
     deadline_ms: Annotated[
-        int, typer.Option(min=0, max=60_000, help="How long a search may be delayed, milliseconds.")
-    ] = 300,
+        int | None, typer.Option(min=0, max=60_000, help="How long a search may be delayed, milliseconds [300].")
+    ] = None,
     mode: Annotated[
-        Mode, typer.Option(help="`reason`: explain, then label. `label`: label only, faster.")
-    ] = Mode.REASON,
+        Mode | None, typer.Option(help="`reason`: explain, then label [reason]. `label`: label only, faster.")
+    ] = None,
     passage_tokens: Annotated[
-        int, typer.Option(min=16, max=8192, help="How much of a document the model reads, tokens.")
-    ] = 256,
+        int | None, typer.Option(min=16, max=8192, help="How much of a document the model reads, tokens [256].")
+    ] = None,
     home: Home = DEFAULT_HOME,
     engine_url: EngineUrl = None,
 ) -> None:
-    """Rescore searches of an index: write its policy, which every sidecar sees within a second or two."""
+    """Rescore searches of an index: write its policy, which every sidecar sees within a second or two.
+
+    What is not given stays as the index has it; an index that has had no policy needs --fields.
+    """
     from whyrank.engines.policies import PolicyStore
 
-    names = tuple(name.strip() for name in fields.split(",") if name.strip())
-    if not names:
+    names = None if fields is None else tuple(name.strip() for name in fields.split(",") if name.strip())
+    if names == ():
         raise typer.BadParameter("name at least one field", param_hint="--fields")
-    policy = Policy(
-        index=index,
-        fields=names,
-        window=window,
-        deadline_ms=deadline_ms,
-        mode=mode,
-        passage_tokens=passage_tokens,
-    )
+    given = {
+        "fields": names,
+        "window": window,
+        "deadline_ms": deadline_ms,
+        "mode": mode,
+        "passage_tokens": passage_tokens,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 
-    async def put(engine: Engine) -> bool:
-        await PolicyStore(engine).put(policy)
-        return await engine.index_exists(index)
+    async def put(engine: Engine) -> tuple[Policy, bool]:
+        store = PolicyStore(engine)
+        before = await store.get(index)
+        if before is None and names is None:
+            raise BadRequestError("fields", f"{index!r} has no policy yet; name the fields that the model reads")
+        policy = msgspec.structs.replace(before or Policy(index, names or ()), **changes, enabled=True)
+        await store.put(policy)
+        return policy, await engine.index_exists(index)
 
     with reported():
-        exists = _with_engine(home, engine_url, put)
+        policy, exists = _with_engine(home, engine_url, put)
     out.print(f"[green]enabled[/] {escape(index)}: {escape(', '.join(policy.fields))}")
     if not exists:
         err.print(f"note: there is no index {escape(index)} yet; the policy waits for it", style="yellow")
 
 
 @app.command()
-def disable(index: Index, home: Home = DEFAULT_HOME, engine_url: EngineUrl = None) -> None:
-    """Stop rescoring an index: delete its policy."""
+def disable(
+    index: Index,
+    forget: Annotated[bool, typer.Option("--forget", help="Delete the policy, too.")] = False,
+    home: Home = DEFAULT_HOME,
+    engine_url: EngineUrl = None,
+) -> None:
+    """Stop rescoring an index; its policy is kept, switched off, for the next `whyrank enable INDEX`.
+
+    While it is kept, searches that bring `ext.whyrank` are still freed of it; forgotten, they reach the engine as
+    they are, and it refuses what it does not know.
+    """
     from whyrank.engines.policies import PolicyStore
 
+    async def off(engine: Engine) -> bool:
+        store = PolicyStore(engine)
+        if forget:
+            return await store.delete(index)
+        policy = await store.get(index)
+        if policy is not None:
+            await store.put(msgspec.structs.replace(policy, enabled=False))
+        return policy is not None
+
     with reported():
-        had = _with_engine(home, engine_url, lambda engine: PolicyStore(engine).delete(index))
-        if not had:
+        if not _with_engine(home, engine_url, off):
             raise BadRequestError("index", f"{index!r} has no policy")
     out.print(f"[green]disabled[/] {escape(index)}")
 

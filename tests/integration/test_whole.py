@@ -113,8 +113,9 @@ async def test_a_search_comes_back_reordered_and_explained(world: World) -> None
         assert fields["whyrank.grounded"] == [True]
         text = f"{hit['_source']['title']}\n{hit['_source']['body']}"
         for quote in fields["whyrank.quotes"]:
-            assert " ".join(quote["text"].split()) in " ".join(text.split())
-            assert quote["text"] in fields["whyrank.explanation"][0]
+            words_of_quote = " ".join(quote["text"].split())
+            assert words_of_quote in " ".join(text.split())
+            assert words_of_quote in fields["whyrank.explanation"][0]
 
 
 async def test_a_second_search_is_answered_from_the_cache(world: World) -> None:
@@ -165,7 +166,7 @@ async def test_pages_are_pages_of_one_ranking(world: World) -> None:
     randoms = random.Random(7)
     queries = ["open a socket", "sort a list", "compress data", "parse arguments", "random numbers"]
     searches, statuses = 0, set()
-    while searches < 200:
+    while searches < 200 or (len(statuses) < 2 and searches < 10_000):
         words = queries[searches % len(queries)]
         seen: list[str] = []
         while len(seen) < WINDOW:
@@ -249,9 +250,11 @@ async def test_engine_stopped(world: World) -> None:
 async def test_disable_is_seen_by_a_running_sidecar(world: World) -> None:
     whyrank = [sys.executable, "-m", "whyrank.cli", "disable", INDEX, "--engine-url", world.engine]
     await asyncio.to_thread(subprocess.run, whyrank, check=True, capture_output=True)
-    await until(lambda: INDEX not in httpx.get(f"{world.sidecar}/_whyrank/policies").text)
-    body = {"query": {"match": {"body": "copy"}}}
-    answer = await world.client.post(f"{world.sidecar}/{INDEX}/_search", json=body)
-    direct = await world.client.post(f"{world.engine}/{INDEX}/_search", json=body)
+    for _ in range(100):
+        answer = await world.search("copy a directory tree")
+        if answer.headers["x-whyrank-status"] == "bypassed":
+            break
+        await asyncio.sleep(0.1)
+    assert answer.headers["x-whyrank-reason"].startswith("policy_disabled")
     assert "ext" not in answer.json()
-    assert answer.json()["hits"] == direct.json()["hits"]
+    assert ids(answer.json()) == await world.engine_order("copy a directory tree")

@@ -140,10 +140,24 @@ def test_enable_writes_the_policy_and_policies_lists_it(engine: Asked, wide: Non
     assert "books" in call("policies").stdout
 
 
-def test_disable_deletes_the_policy(engine: Asked) -> None:
-    call("enable", "books", "--fields", "title")
+def policies() -> list[dict[str, object]]:
+    listed: list[dict[str, object]] = json.loads(call("policies", "--json").stdout)
+    return listed
+
+
+def test_disable_keeps_the_policy_switched_off(engine: Asked) -> None:
+    call("enable", "books", "--fields", "title", "--window", "20")
     assert call("disable", "books").exit_code == 0
-    assert json.loads(call("policies", "--json").stdout) == []
+    [off] = policies()
+    assert off["enabled"] is False
+    assert call("enable", "books", "--deadline-ms", "500").exit_code == 0
+    assert policies() == [{**off, "enabled": True, "deadline_ms": 500}], "what is not given stays"
+
+
+def test_disable_forget_deletes_the_policy(engine: Asked) -> None:
+    call("enable", "books", "--fields", "title")
+    assert call("disable", "books", "--forget").exit_code == 0
+    assert policies() == []
     again = call("disable", "books")
     assert again.exit_code == 2
     assert "INDEX" in again.stderr
