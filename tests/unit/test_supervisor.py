@@ -136,7 +136,9 @@ async def test_waits_for_the_parts_that_one_needs(tmp_path: Path) -> None:
     gated = Part("first", 0, first.prepare, lambda: first.ready() and gate.exists())
     async with supervised(tmp_path, gated, part("second", tmp_path, after=("first",))) as subject:
         await until(lambda: subject.state.parts["first"].phase is Phase.STARTING)
+        await until(lambda: subject.state.parts["second"].detail == "for first")
         assert subject.state.parts["second"].phase is Phase.WAITING
+        assert subject.state.parts["second"].pid is None
         gate.touch()
         await until(lambda: subject.state.ready)
 

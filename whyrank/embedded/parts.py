@@ -31,7 +31,8 @@ class Part:
 
     `prepare` installs and writes what the part needs (it may take minutes, blocks, and is called again after each
     exit, so it must be quick when all is there) and gives the command. `ready` asks the running part, in at most
-    a few seconds, and never raises. `after` are the parts that must be ready before this one is started.
+    a few seconds, and never raises. `after` are the parts that must be ready before this one's process is started;
+    it is prepared meanwhile.
     """
 
     name: str

@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whyrank.embedded import engine, model_server, valkey
@@ -76,7 +76,8 @@ def build(home: Path, *, with_model: bool, sidecar_port: int, cache: Cache) -> S
         Part(SIDECAR, ports[SIDECAR], sidecar_launch, answers(f"{sidecar}/_whyrank/health"), after=(VALKEY,)),
     ]
     if with_model:
-        parts.append(model_server.part(ports[MODEL], cache))
+        # Searches are answered without the model, so what answers them gets the processor first.
+        parts.append(replace(model_server.part(ports[MODEL], cache), after=(ENGINE, SIDECAR)))
     return Stack(parts, urls)
 
 

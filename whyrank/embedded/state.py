@@ -35,7 +35,7 @@ class Phase(StrEnum):
     """Where a part is on its way."""
 
     WAITING = "waiting"
-    """For the parts that must be ready before it."""
+    """Prepared, for the parts that must be ready before it."""
     PREPARING = "preparing"
     """Downloading or writing what it needs."""
     STARTING = "starting"

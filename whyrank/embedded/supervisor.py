@@ -64,8 +64,6 @@ class Supervisor:
 
     async def _keep(self, part: Part) -> None:
         """Start a part again and again, with pauses that grow while it fails."""
-        for other in part.after:
-            await self._ready[other].wait()
         pause = FIRST_PAUSE_S
         while True:
             why = await self._run_once(part)
@@ -88,6 +86,10 @@ class Supervisor:
 
         try:
             prepared = await in_thread(lambda: part.prepare(progress))
+            for other in part.after:
+                if not self._ready[other].is_set():
+                    self._tell(part, Phase.WAITING, f"for {other}")
+                    await self._ready[other].wait()
             child = self._start(part, prepared)
         except Exception as error:  # noqa: BLE001  no fault of one part may end the others: it is told and tried again
             return str(error) or type(error).__name__
