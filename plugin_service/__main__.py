@@ -28,6 +28,7 @@ def main() -> None:
         lifespan="on",
         ws="none",
         access_log=False,
+        proxy_headers=False,  # nothing here asks who the client is
         log_config=None,
         server_header=False,
         date_header=False,

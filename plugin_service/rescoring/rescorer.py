@@ -32,7 +32,7 @@ from plugin_service.rescoring.ports import (
     VerdictCache,
 )
 from whyrank.errors import EngineError, StoreUnavailableError
-from whyrank.keys import pair_key
+from whyrank.keys import PairKeys
 from whyrank.passages import fit, needs_fragments
 from whyrank.types import Candidate, FusionWeights, Mode, Pair, Policy, Priority, RankedHit, Ranking, Status
 
@@ -192,19 +192,14 @@ class Rescorer:
     def _resolve(self, request: RankRequest, *, revision: str | None = None, mode: Mode | None = None) -> _Work:
         model = self._model.current()
         mode = mode or request.mode or request.policy.mode
-        keys = tuple(
-            pair_key(
-                tenant=request.tenant,
-                model_revision=revision or model.revision,
-                mode=mode,
-                query=request.query,
-                content_hash=candidate.content_hash,
-                budget=request.policy.passage_tokens,
-            )
-            if candidate.fields
-            else None
-            for candidate in request.candidates
+        shared = PairKeys(
+            tenant=request.tenant,
+            model_revision=revision or model.revision,
+            mode=mode,
+            query=request.query,
+            budget=request.policy.passage_tokens,
         )
+        keys = tuple(shared.key(c.content_hash) if c.fields else None for c in request.candidates)
         deadline_ms = request.policy.deadline_ms if request.deadline_ms is None else request.deadline_ms
         weights = request.policy.weights or model.weights
         return _Work(request, mode, model, weights, keys, deadline_ms / 1000, time.monotonic())
