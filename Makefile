@@ -13,7 +13,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test check docs lock bench clean install
+.PHONY: browser help demo up down status test check docs lock bench clean install
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,13 @@ down: $(INSTALLED) ## Stop what `make demo` or `whyrank up --detach` left runnin
 status: $(INSTALLED) ## Show the parts that are up
 	@$(BIN)/whyrank status $(ARGS)
 
-test: $(INSTALLED) ## Run all tests, with a real engine, Valkey, model and browser
+# The page's tests drive Debian's Chromium. Who may not install packages has those tests skipped, and told so.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-liberation \
+	  >/dev/null; } || echo "Chromium is not installed: tests/browser will be skipped"
+
+test: $(INSTALLED) browser ## Run all tests, with a real engine, Valkey, model and browser
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(INSTALLED) ## Run all static checks: style, types, imports between rooms, docs, no registry named
