@@ -33,7 +33,7 @@ def main() -> int:
     warnings.simplefilter("ignore", SecurityWarning)
     metrics = WorkerMetrics()
     if settings.worker_metrics_port:
-        start_http_server(settings.worker_metrics_port, registry=metrics.registry)
+        start_http_server(settings.worker_metrics_port, addr=settings.host, registry=metrics.registry)
     runtime = Runtime(settings, metrics)
     runtime.start()
     app = create_app(settings)

@@ -287,6 +287,6 @@ def test_valkey_keeps_its_data_and_is_not_open_to_the_network(tmp_path: Path) ->
 
 
 def test_a_registry_is_found_where_it_is_named() -> None:
-    text = f"one\n--index{"-url"} https://mirror.example/simple\nsee {HOSTS[0]}\n"
+    text = f"one\n--index{'-url'} https://mirror.example/simple\nsee {HOSTS[0]}\n"
     assert [line for line, _ in named_in(text)] == [2, 3]
     assert named_in("pip install whyrank, from Maven Central or the Python Package Index") == []

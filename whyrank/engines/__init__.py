@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from whyrank.engines.base import (
@@ -13,10 +14,12 @@ from whyrank.engines.base import (
     EngineKind,
     Json,
 )
-from whyrank.engines.elasticsearch import ElasticsearchEngine
-from whyrank.engines.opensearch import OpenSearchEngine
 from whyrank.errors import BadRequestError, EngineError, EngineUnavailableError
 from whyrank.settings import Settings
+
+if TYPE_CHECKING:
+    from whyrank.engines.elasticsearch import ElasticsearchEngine
+    from whyrank.engines.opensearch import OpenSearchEngine
 
 __all__ = [
     "BulkFailure",
@@ -28,12 +31,6 @@ __all__ = [
     "Json",
     "connect",
 ]
-
-_ADAPTERS: dict[EngineKind, type[OpenSearchEngine | ElasticsearchEngine]] = {
-    EngineKind.OPENSEARCH: OpenSearchEngine,
-    EngineKind.ELASTICSEARCH: ElasticsearchEngine,
-}
-
 
 async def connect(settings: Settings) -> Engine:
     """The engine of the settings.
@@ -68,7 +65,7 @@ def _open(kind: EngineKind, settings: Settings) -> Engine:
     if ca is not None and not ca.exists():
         raise BadRequestError("engine_ca", f"no such file or folder: {ca}")
     try:
-        return _ADAPTERS[kind](
+        return _adapter(kind)(
             _address(settings.engine_url),
             user=settings.engine_user,
             password=settings.engine_password.get_secret_value() if settings.engine_password else None,
@@ -77,6 +74,17 @@ def _open(kind: EngineKind, settings: Settings) -> Engine:
         )
     except (EngineError, ValueError, OSError) as error:  # ssl.SSLError, of a broken CA, is an OSError
         raise BadRequestError("engine_url", f"{settings.engine_url!r} cannot be used: {error}") from error
+
+
+def _adapter(kind: EngineKind) -> type[OpenSearchEngine | ElasticsearchEngine]:
+    """Imported when chosen: each client takes half a second to import, and one is enough."""
+    if kind is EngineKind.OPENSEARCH:
+        from whyrank.engines.opensearch import OpenSearchEngine  # noqa: PLC0415
+
+        return OpenSearchEngine
+    from whyrank.engines.elasticsearch import ElasticsearchEngine  # noqa: PLC0415
+
+    return ElasticsearchEngine
 
 
 def _address(url: str) -> str:
