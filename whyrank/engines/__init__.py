@@ -32,6 +32,7 @@ __all__ = [
     "connect",
 ]
 
+
 async def connect(settings: Settings) -> Engine:
     """The engine of the settings.
 
