@@ -97,7 +97,12 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def compare(title: str, subject: Target, base: Target, *, rounds: int, seconds: float, connections: int) -> str:
-    """Measure both and describe the ratios in one Markdown table row each."""
+    """Measure both and describe the ratios in one Markdown table row each.
+
+    Both are run for a while first: Java compiles what is hot only after some thousand calls.
+    """
+    for target in (base, subject):
+        throughput(target, seconds / 2, connections)
     ours, theirs = latencies(subject, base, rounds)
     rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(3):
