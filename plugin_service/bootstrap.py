@@ -12,6 +12,7 @@ from plugin_service.adapters.announcements import RedisAnnouncements
 from plugin_service.adapters.jobs import CeleryJobQueue
 from plugin_service.adapters.model_status import PolledModelStatus
 from plugin_service.adapters.policies import EnginePolicies
+from plugin_service.adapters.recent import RecentVerdicts
 from plugin_service.adapters.redis_link import BACKGROUND_QUEUE, INTERACTIVE_QUEUE, RedisLink
 from plugin_service.adapters.redis_store import RedisRankingStore, RedisVerdictCache
 from plugin_service.api.metrics import Metrics
@@ -44,7 +45,7 @@ class Sidecar:
         self.policies = EnginePolicies(lambda: connect(settings), settings.policy_refresh_s)
         self.upstream = Upstream(settings.engine_url, settings.engine_timeout_s, settings.engine_ca)
         self.rescorer = Rescorer(
-            cache=RedisVerdictCache(self.link),
+            cache=RecentVerdicts(RedisVerdictCache(self.link), settings.recent_verdicts),
             announcements=self.announcements,
             jobs=self.jobs,
             rankings=RedisRankingStore(self.link, settings.ranking_ttl_s),

@@ -38,9 +38,9 @@ def estimate_tokens(text: str) -> int:
 
 def content_hash(fields: Sequence[Fragment]) -> str:
     """Hash of a document's fields, names and full texts: 128 bits in hex."""
-    parts = [part.encode("utf-8", "surrogatepass") for field in fields for part in (field.field, field.text)]
+    framed = "".join([f"{len(field.field)}:{field.field}{len(field.text)}:{field.text}" for field in fields])
     # SHA-256 has instructions of its own on today's processors: half the time of blake2b, for each hit of each search
-    return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).hexdigest()[:32]
+    return sha256(framed.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def needs_fragments(candidate: Candidate, budget: int) -> bool:

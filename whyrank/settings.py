@@ -64,6 +64,9 @@ class Settings(BaseSettings):
 
     # Verdicts, rankings and jobs
     verdict_ttl_s: int = Field(7 * 86400, gt=0, description="How long a verdict is kept, seconds.")
+    recent_verdicts: int = Field(
+        20_000, ge=0, description="Verdicts a sidecar keeps at hand for a minute, about 2 KB each; 0 for none."
+    )
     ranking_ttl_s: int = Field(1800, gt=0, description="How long a ranking can be paged and read, seconds.")
     redis_timeout_s: float = Field(0.25, gt=0, description="Longest wait for Redis inside a search, seconds.")
     lease_s: float = Field(60.0, gt=0, description="Single flight: a pair may be enqueued again after this, seconds.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from plugin_service.adapters.leases import Leases
+from plugin_service.adapters.recent import RecentVerdicts
 from plugin_service.adapters.redis_link import VERDICT, RedisLink
 from plugin_service.adapters.redis_store import RedisVerdictCache
 from plugin_service.rescoring.ports import VerdictCache
@@ -24,16 +25,19 @@ class Case:
     unreachable: VerdictCache
 
 
-@pytest.fixture(params=["fake", "redis"])
+@pytest.fixture(params=["fake", "recent", "redis"])
 async def case(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Case]:
-    if request.param == "fake":
+    if request.param in ("fake", "recent"):
         fake, down = FakeVerdictCache(), FakeVerdictCache()
         down.down = True
 
         async def put(key: str, value: Verdict) -> None:
             fake.verdicts[key] = value
 
-        yield Case(fake, put, down)
+        if request.param == "recent":
+            yield Case(RecentVerdicts(fake, 100), put, RecentVerdicts(down, 100))
+        else:
+            yield Case(fake, put, down)
         return
     link, nowhere = RedisLink(f"{redis_url}/{REDIS_DB}", 2.0), RedisLink("redis://127.0.0.1:1/0", 0.2)
     leases = Leases(link)

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.integration.live import Live, Relay, until
 
@@ -197,21 +198,28 @@ async def test_worker_killed_during_a_search(world: World) -> None:
         assert (await world.all_judged(lost))["judged"] == WINDOW
 
 
+def kept_verdicts(world: World) -> set[bytes]:
+    with redis.Redis.from_url(world.live.urls["valkey"]) as client:
+        return set(client.scan_iter("whyrank:v1:verdict:*"))
+
+
 async def test_valkey_stopped(world: World) -> None:
     words = "convert a string to bytes"
     assert said(await world.search(words, mode="label"))["status"] == "complete"
+    before = kept_verdicts(world)
     await asyncio.to_thread(world.live.services["valkey"].stop)
-    answer = await world.search(words, mode="label")
+    other = "convert bytes to a string"
+    answer = await world.search(other, mode="label")
     assert said(answer)["status"] == "failed"
     assert said(answer)["reason"].startswith("store_unavailable")
-    assert ids(answer.json()) == await world.engine_order(words)
+    assert ids(answer.json()) == await world.engine_order(other)
+    assert said(await world.search(words, mode="label"))["status"] == "complete", "read a moment ago, still at hand"
     await asyncio.to_thread(world.live.services["valkey"].start)
+    assert kept_verdicts(world) == before, "verdicts outlive a restart"
     for _ in range(100):
-        back = await world.search(words, mode="label", deadline_ms=0)
-        if said(back)["status"] != "failed":
+        if said(await world.search(other, mode="label", deadline_ms=0))["status"] != "failed":
             break
         await asyncio.sleep(0.2)
-    assert said(back)["status"] == "complete", "verdicts outlive a restart"
     fresh = await world.search("list all files", mode="label")
     assert said(fresh)["status"] == "complete", "jobs and announcements work again"
 

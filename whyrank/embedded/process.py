@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -47,6 +48,14 @@ class Guard:
             self._groups.discard(group)
             self._tell(f"-{group}")
 
+    def close(self) -> None:
+        """At this process's own orderly end: the watchdog ends what is left, then itself."""
+        with self._lock:
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.close()
+                self._process.wait()
+                self._process = None
+
     def _tell(self, line: str) -> None:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
@@ -68,6 +77,7 @@ class Guard:
 
 GUARD = Guard()
 """One per process: a pipe's end tells that the process is gone, so nothing smaller can own it."""
+atexit.register(GUARD.close)
 
 
 class Child:
