@@ -205,7 +205,8 @@ def kept_verdicts(world: World) -> set[bytes]:
 
 async def test_valkey_stopped(world: World) -> None:
     words = "convert a string to bytes"
-    assert said(await world.search(words, mode="label"))["status"] == "complete"
+    for _ in range(2):
+        assert said(await world.search(words, mode="label"))["status"] == "complete"
     before = kept_verdicts(world)
     await asyncio.to_thread(world.live.services["valkey"].stop)
     other = "convert bytes to a string"
