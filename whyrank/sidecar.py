@@ -38,6 +38,10 @@ class Sidecar:
         """The policies that the sidecar knows, by index name."""
         return {policy["index"]: policy for policy in self._json("GET", "/_whyrank/policies")["policies"]}
 
+    def model_ready(self) -> bool:
+        """Whether the sidecar has seen the model server ready: until then its answers say `warming`."""
+        return bool(self._json("GET", "/_whyrank/ready")["parts"]["model"]["state"] == "ok")
+
     def search(self, index: str, query: str, deadline_ms: int | None = None) -> Found:
         """Search the fields of the index's policy through the proxy, over the policy's whole window.
 

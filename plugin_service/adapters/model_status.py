@@ -96,6 +96,8 @@ class PolledModelStatus:
             served = [model.id for model in msgspec.json.decode(body, type=_Models).data]
         except TimeoutError:
             return "the model server does not answer"
+        except aiohttp.ClientConnectorError:
+            return f"nothing answers at {self._url}"
         except (aiohttp.ClientError, OSError) as error:
             return f"the model server cannot be reached: {error}"
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -33,8 +33,8 @@ JUDGING_MS = 60_000
 SHOWN = 5
 LONGEST_QUERY = 8
 PYTHON_QUERIES = (
-    "run a function every few seconds without blocking",
-    "read a file line by line without loading it whole",
+    "copy a directory tree",
+    "run a function when the interpreter exits",
     "how to compare floating point numbers for closeness",
 )
 
@@ -82,7 +82,9 @@ def run(home: Path, pages: Path | None, *, with_model: bool, sidecar_port: int) 
         state = watch(home, lambda: _if(states.running(home), lambda s: s.ready), 900.0)
     out.print("[bold]4. Searching[/]")
     sidecar = Sidecar(state.urls[states.SIDECAR])
-    _wait_for_policy(sidecar, index)
+    _wait(lambda: index in sidecar.policies(), "the sidecar does not see the policy that was just written")
+    if states.MODEL in state.parts:
+        _wait(sidecar.model_ready, "the sidecar does not see the model server")
     for query in PYTHON_QUERIES if pages is None else titles:
         out.print(Rule(f"[bold]{escape(query)}[/]", align="left"))
         with err.status("the model reads the top hits"):
@@ -132,12 +134,12 @@ async def _enable(engine_url: str, index: str) -> list[str]:
     return several[:3]
 
 
-def _wait_for_policy(sidecar: Sidecar, index: str, patience_s: float = 15.0) -> None:
-    """Sidecars see a new policy within a second or two."""
+def _wait(seen: Callable[[], bool], problem: str, patience_s: float = 30.0) -> None:
+    """The sidecar sees changes within a second or two. Raises DemoError with the problem when it does not."""
     deadline = time.monotonic() + patience_s
-    while index not in sidecar.policies():
+    while not seen():
         if time.monotonic() > deadline:
-            raise DemoError("the sidecar does not see the policy that was just written")
+            raise DemoError(problem)
         time.sleep(0.2)
 
 

@@ -72,7 +72,8 @@ def build(home: Path, *, with_model: bool, sidecar_port: int, cache: Cache) -> S
     parts = [
         engine.part(home / "engine", ports[ENGINE], cache),
         valkey.part(home / "valkey", ports[VALKEY]),
-        Part(WORKER, ports[WORKER], worker_launch, answers(urls[WORKER]), after=(VALKEY,), stop_grace_s=5.0),
+        # The worker needs no engine, but no search waits for it either: the engine has the processors first.
+        Part(WORKER, ports[WORKER], worker_launch, answers(urls[WORKER]), after=(VALKEY, ENGINE), stop_grace_s=5.0),
         Part(SIDECAR, ports[SIDECAR], sidecar_launch, answers(f"{sidecar}/_whyrank/health"), after=(VALKEY,)),
     ]
     if with_model:
