@@ -96,10 +96,9 @@ class PolledModelStatus:
             served = [model.id for model in msgspec.json.decode(body, type=_Models).data]
         except TimeoutError:
             return "the model server does not answer"
-        except aiohttp.ClientConnectorError:
-            return f"nothing answers at {self._url}"
         except (aiohttp.ClientError, OSError) as error:
-            return f"the model server cannot be reached: {error}"
+            unheard = isinstance(error, aiohttp.ClientConnectorError)
+            return f"the model server cannot be reached: {f'nothing answers at {self._url}' if unheard else error}"
         except (msgspec.DecodeError, UnicodeDecodeError):
             return "what answers at the model server's address is none"
         if self._name not in served:
