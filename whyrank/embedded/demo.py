@@ -92,6 +92,12 @@ def run(home: Path, pages: Path | None, *, with_model: bool, sidecar_port: int) 
         console.show_search(found.ranking, found.titles, SHOWN)
     page = state.urls["page"]
     out.print(Rule())
+    if states.MODEL in state.parts:
+        out.print(
+            "The embedded model is SmolLM2-135M as it was published, not yet trained to judge: its quotes are the "
+            "documents' own, its labels are weak, so it weighs no more than the engine (bench/LOG.md).",
+            style="dim",
+        )
     out.print(f"From start to here: {console.duration(time.monotonic() - begun)}. It stays up:")
     out.print(f"  search page   [link={page}]{page}[/link]")
     out.print(f"  once more     whyrank search {index} 'your words' --wait 30")
