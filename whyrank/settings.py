@@ -20,6 +20,9 @@ class Settings(BaseSettings):
 
     # Where things are
     home: Path = Field(Path(".whyrank"), description="Folder for all state of `whyrank up`.")
+    cache: Path | None = Field(
+        None, description="Folder of what is installed once (jars, model server, model); unset: ~/.cache/whyrank."
+    )
     engine_url: str = Field("http://127.0.0.1:9200", description="Address of OpenSearch or Elasticsearch.")
     engine_kind: Literal["auto", "opensearch", "elasticsearch"] = Field(
         "auto", description="Which engine answers there; `auto` asks it."

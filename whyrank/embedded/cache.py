@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from whyrank.settings import Settings
+
 Progress = Callable[[str, float | None], None]
 """Called with what is being done and, where known, the share that is done (0 to 1)."""
 
@@ -73,7 +75,7 @@ class Cache:
 
 def default_root() -> Path:
     """`WHYRANK_CACHE`, or `whyrank` in the user's cache folder."""
-    if chosen := os.environ.get("WHYRANK_CACHE"):
-        return Path(chosen).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    if (chosen := Settings().cache) is not None:
+        return chosen.expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"  # the desktop's variable, not one of ours
     return Path(base).expanduser() / "whyrank"
