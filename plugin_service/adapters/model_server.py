@@ -177,7 +177,7 @@ class ModelClient:
             "logprobs": True,
             "top_logprobs": _TOP,
         }
-        regex = prompt.response_regex(passage, mode, constraint, query)
+        regex = prompt.response_regex(passage, mode, constraint, query, self._explanation_tokens)
         if regex is not None:
             request["structured_outputs"] = {"regex": regex}
         body = await self._post(request)
