@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import httpx
 
+from plugin_service.adapters.announcements import RedisAnnouncements
 from plugin_service.adapters.leases import Leases
 from plugin_service.adapters.model_status import PolledModelStatus
 from plugin_service.adapters.redis_link import RedisLink
@@ -19,7 +20,6 @@ from plugin_service.rescoring.ports import Admission, JobRequest
 from plugin_service.rescoring.rescorer import RankRequest, Rescorer
 from plugin_service.rescoring.search_request import Plan, plan
 from plugin_service.rescoring.search_response import parse
-from tests.fakes.announcements import FakeAnnouncements
 from whyrank.settings import Settings
 from whyrank.types import Mode, Pair, Policy, Quote, Verdict
 
@@ -64,7 +64,7 @@ async def fill(settings: Settings, policy: Policy, bodies: Iterable[bytes]) -> i
     await model.start()
     rescorer = Rescorer(
         cache=RedisVerdictCache(link),
-        announcements=FakeAnnouncements(),
+        announcements=RedisAnnouncements(link),  # not started: nobody waits for what is written here
         jobs=writer,
         rankings=RedisRankingStore(link, settings.ranking_ttl_s),
         model=model,

@@ -34,7 +34,7 @@ from plugin_service.rescoring.ports import (
 from whyrank.errors import EngineError, StoreUnavailableError
 from whyrank.keys import PairKeys
 from whyrank.passages import fit, needs_fragments
-from whyrank.types import Candidate, FusionWeights, Mode, Pair, Policy, Priority, RankedHit, Ranking, Status
+from whyrank.types import Candidate, Mode, Pair, Policy, Priority, RankedHit, Ranking, Status
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,6 @@ class _Work(msgspec.Struct, frozen=True):
     request: RankRequest
     mode: Mode
     model: ModelInfo
-    weights: FusionWeights
     keys: tuple[str | None, ...]
     """Aligned with the candidates; None where there is no text to judge."""
     deadline_s: float
@@ -125,18 +124,7 @@ class Rescorer:
 
     def unranked(self, request: RankRequest, status: Status, reason: str) -> Ranking:
         """The engine's order, with the reason; for what went wrong outside of `rank`, too."""
-        model = self._model.current()
-        return Ranking(
-            id=self._new_id(),
-            query=request.query,
-            mode=request.mode or request.policy.mode,
-            model_revision=model.revision,
-            status=status,
-            reason=reason,
-            created=time.time(),
-            weights=request.policy.weights or model.weights,
-            hits=engine_hits(request.candidates, [None] * len(request.candidates)),
-        )
+        return self._draft(request, self._model.current(), [None] * len(request.candidates), status, reason)
 
     async def load(self, ranking_id: str) -> Ranking | None:
         """A ranking with all verdicts that have landed since; its order stays. Raises StoreUnavailableError."""
@@ -189,6 +177,22 @@ class Rescorer:
         )
         return replace(known, hits=hits)
 
+    def _draft(
+        self, request: RankRequest, model: ModelInfo, keys: Sequence[str | None], status: Status, reason: str
+    ) -> Ranking:
+        """A new ranking in engine order; `keys` are aligned with the candidates."""
+        return Ranking(
+            id=self._new_id(),
+            query=request.query,
+            mode=request.mode or request.policy.mode,
+            model_revision=model.revision,
+            status=status,
+            reason=reason,
+            created=time.time(),
+            weights=request.policy.weights or model.weights,
+            hits=engine_hits(request.candidates, keys),
+        )
+
     def _resolve(self, request: RankRequest, *, revision: str | None = None, mode: Mode | None = None) -> _Work:
         model = self._model.current()
         mode = mode or request.mode or request.policy.mode
@@ -201,8 +205,7 @@ class Rescorer:
         )
         keys = tuple(shared.key(c.content_hash) if c.fields else None for c in request.candidates)
         deadline_ms = request.policy.deadline_ms if request.deadline_ms is None else request.deadline_ms
-        weights = request.policy.weights or model.weights
-        return _Work(request, mode, model, weights, keys, deadline_ms / 1000, time.monotonic())
+        return _Work(request, mode, model, keys, deadline_ms / 1000, time.monotonic())
 
     async def _judge(self, request: RankRequest, source: FragmentSource | None) -> Ranking:
         work = self._resolve(request)
@@ -215,17 +218,7 @@ class Rescorer:
             if outcomes.missing:
                 interrupted = await self._await_missing(work, source, outcomes)
             known = dict(outcomes.known)
-        unjudged = Ranking(
-            id=self._new_id(),
-            query=request.query,
-            mode=work.mode,
-            model_revision=work.model.revision,
-            status=Status.PENDING,
-            reason="",
-            created=time.time(),
-            weights=work.weights,
-            hits=engine_hits(request.candidates, work.keys),
-        )
+        unjudged = self._draft(request, work.model, work.keys, Status.PENDING, "")
         ranking = fused(unjudged, known)
         status, reason = interrupted or settled(ranking, f"within {work.deadline_s * 1000:.0f} ms")
         ranking = replace(ranking, status=status, reason=reason)

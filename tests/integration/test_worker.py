@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -26,18 +25,13 @@ from plugin_service.adapters.redis_store import RedisVerdictCache
 from plugin_service.rescoring.ports import Admission, JobRequest, Outcome
 from tests.contract.samples import new_key, request
 from tests.integration.stand_in import StandIn
+from whyrank.embedded.parts import free_port
 from whyrank.errors import StoreUnavailableError
 from whyrank.settings import Settings
 from whyrank.types import FailureKind, Mode, Pair, Passage, Priority, Verdict, VerdictFailure
 
 PATIENCE_S = 60
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Valkey:
