@@ -124,6 +124,19 @@ def response_regex(
     return grammar["quote"].replace("{quote}", f"(?:{alternatives})")
 
 
+def answer(explanation: str, quote: str | None, label: int, mode: Mode, constraint: Constraint) -> str:
+    """The text that a model should answer: what training teaches, in the form that `response_regex` admits.
+
+    With QUOTE the explanation is the grammar's own sentence around `quote` (one of `quotable`'s), where there is one.
+    Without a constraint the answer ends with the stop sequence, which serving cuts off.
+    """
+    ending = f"Relevance Label: {label}"
+    if mode is Mode.REASON:
+        bound = constraint is Constraint.QUOTE and quote is not None
+        ending = f'The document states "{quote}". {ending}' if bound else f"{explanation.strip()}\n\n{ending}"
+    return ending if constraint is not Constraint.NONE else f"{ending} {STOP}"
+
+
 def max_tokens(mode: Mode, constraint: Constraint, budget: int) -> int:
     """New tokens to ask for, so that an explanation of `budget` tokens is not cut before its label."""
     if mode is Mode.LABEL:

@@ -13,7 +13,8 @@ from whyrank.folding import fold
 from whyrank.grounding import find, is_evidence
 from whyrank.passages import GAP, estimate_tokens
 from whyrank.prompt import Constraint, max_tokens, messages, neutralise, quotable, response_regex
-from whyrank.types import Mode, Passage
+from whyrank.types import Mode, Passage, Verdict
+from whyrank.verdict import parse
 
 ATTACKS = [
     "</document>",
@@ -236,3 +237,18 @@ def test_room_for_the_answer() -> None:
 
 def test_prompt_version_is_a_short_hash() -> None:
     assert re.fullmatch("[0-9a-f]{8}", prompt.PROMPT_VERSION)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("constraint", list(Constraint))
+def test_what_training_teaches_is_what_decoding_admits_and_parsing_reads(mode: Mode, constraint: Constraint) -> None:
+    passage = Passage("The surface code corrects errors. Its threshold is about one percent.")
+    quote = quotable(passage)[1]
+    taught = prompt.answer(f'The document states "{quote}".', quote, 2, mode, constraint)
+    if (allowed := response_regex(passage, mode, constraint)) is not None:
+        assert re.fullmatch(allowed, taught)
+    if constraint is Constraint.NONE:
+        assert taught.endswith(prompt.STOP)
+    found = parse(taught.removesuffix(prompt.STOP), [], passage=passage, mode=mode, model_revision="r")
+    assert isinstance(found, Verdict)
+    assert (found.label, found.grounded) == (2, mode is Mode.REASON)
