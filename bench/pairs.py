@@ -19,13 +19,13 @@ from ingest.python_docs import PythonDocs
 from plugin_service.adapters.announcements import RedisAnnouncements
 from plugin_service.adapters.jobs import CeleryJobQueue
 from plugin_service.adapters.manifest import ManifestFile
-from plugin_service.adapters.model_server import HttpTransport, ModelClient
 from plugin_service.adapters.redis_link import RedisLink
 from plugin_service.rescoring.outcomes import Outcomes
 from plugin_service.rescoring.ports import JobRequest
 from whyrank.embedded import model_server, stack
 from whyrank.embedded.cache import Cache
 from whyrank.embedded.parts import running
+from whyrank.model_client import HttpTransport, ModelClient
 from whyrank.passages import content_hash, fit
 from whyrank.settings import Settings
 from whyrank.types import Candidate, Fragment, Mode, Pair, Priority, Verdict

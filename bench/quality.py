@@ -23,10 +23,10 @@ from ir_measures import Qrel, ScoredDoc, iter_calc, nDCG
 
 from bench.http_load import machine
 from plugin_service.adapters.manifest import ManifestFile
-from plugin_service.adapters.model_server import HttpTransport, ModelClient
 from whyrank.embedded import engine, model_server
 from whyrank.embedded.cache import Cache
 from whyrank.engines import Engine, connect
+from whyrank.model_client import HttpTransport, ModelClient
 from whyrank.passages import content_hash, fit
 from whyrank.ranking import fuse
 from whyrank.settings import Settings

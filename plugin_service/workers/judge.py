@@ -16,13 +16,13 @@ import structlog
 from plugin_service.adapters.broker import Job
 from plugin_service.adapters.leases import Claim, Leases
 from plugin_service.adapters.manifest import ServedModel
-from plugin_service.adapters.model_server import ModelClient
 from plugin_service.rescoring.ports import Outcome
 from plugin_service.workers.gate import Gate
 from plugin_service.workers.keepalive import Keepalive
 from plugin_service.workers.metrics import WorkerMetrics
 from whyrank import verdict
 from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError, StoreUnavailableError
+from whyrank.model_client import ModelClient
 from whyrank.types import FailureKind, Pair, Priority, Verdict, VerdictFailure
 
 _T = TypeVar("_T")

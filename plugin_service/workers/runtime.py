@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack
 from plugin_service.adapters.broker import Job
 from plugin_service.adapters.leases import Leases
 from plugin_service.adapters.manifest import ManifestFile
-from plugin_service.adapters.model_server import HttpTransport, ModelClient
 from plugin_service.adapters.redis_link import RedisLink
 from plugin_service.workers.judge import Judge
 from plugin_service.workers.keepalive import Keepalive
 from plugin_service.workers.metrics import WorkerMetrics
+from whyrank.model_client import HttpTransport, ModelClient
 from whyrank.settings import Settings
 
 _REDIS_TIMEOUT_S = 2.0

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from plugin_service.adapters.manifest import ManifestFile
-from plugin_service.adapters.model_server import HttpTransport, ModelClient
 from plugin_service.adapters.model_status import PolledModelStatus
 from tests.integration.stand_in import StandIn
 from whyrank import verdict
 from whyrank.errors import ModelUnavailableError
+from whyrank.model_client import HttpTransport, ModelClient
 from whyrank.prompt import Constraint
 from whyrank.records import ModelManifest, save_manifest
 from whyrank.settings import Settings

@@ -13,13 +13,13 @@ import pytest
 from plugin_service.adapters.broker import Job, split
 from plugin_service.adapters.leases import Claim
 from plugin_service.adapters.manifest import ServedModel
-from plugin_service.adapters.model_server import Answer
 from plugin_service.rescoring.ports import Outcome
 from plugin_service.workers.gate import Gate
 from plugin_service.workers.judge import GivenBackError, Judge
 from plugin_service.workers.keepalive import Keepalive
 from plugin_service.workers.metrics import WorkerMetrics
 from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError, StoreUnavailableError
+from whyrank.model_client import Answer
 from whyrank.prompt import Constraint
 from whyrank.types import FailureKind, FusionWeights, Mode, Pair, Passage, Priority, Verdict, VerdictFailure
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from plugin_service.adapters.model_server import ModelClient
 from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError
+from whyrank.model_client import ModelClient
 from whyrank.prompt import STOP, Constraint
 from whyrank.types import Mode, Passage
 
