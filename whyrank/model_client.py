@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from whyrank import prompt
-from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError
+from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError, ModelUnknownError
 from whyrank.prompt import Constraint
 from whyrank.types import Mode, Passage
 from whyrank.verdict import TokenLogprob
@@ -39,6 +39,8 @@ class Answer(msgspec.Struct, frozen=True):
     passage: Passage
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    finished: bool = True
+    """The model ended the answer itself; False where it was cut for its length."""
 
 
 class _Alternative(msgspec.Struct):
@@ -67,6 +69,7 @@ class _Message(msgspec.Struct):
 class _Choice(msgspec.Struct):
     message: _Message
     logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -134,7 +137,10 @@ class HttpTransport:
 
 
 class ModelClient:
-    """Asks the model about pairs. `explanation_tokens` is the budget of an explanation."""
+    """Asks the model about pairs. `explanation_tokens` is the budget of an explanation.
+
+    `model` is the name that is asked for where a call names none.
+    """
 
     def __init__(self, transport: Transport, model: str, explanation_tokens: int) -> None:
         self._transport = transport
@@ -144,35 +150,68 @@ class ModelClient:
         self._decode = msgspec.json.Decoder(_Completion).decode
         self._encode = msgspec.json.Encoder().encode
 
-    async def ask(self, query: str, passage: Passage, mode: Mode, constraint: Constraint) -> Answer:
-        """The model's answer on one pair.
+    async def ask(
+        self, query: str, passage: Passage, mode: Mode, constraint: Constraint, model: str | None = None
+    ) -> Answer:
+        """The answer on one pair, of the model that the server knows as `model`.
 
         A prompt that is too long is tried once more with half of the passage, marked as truncated. A server
         that does not know constrained decoding is asked without it from then on.
 
-        Raises ModelUnavailableError, ModelRefusedError, or ModelError for an answer that is not of the protocol.
+        Raises ModelUnavailableError (ModelUnknownError where no model has that name), ModelRefusedError, or
+        ModelError for an answer that is not of the protocol.
         """
+        return (await self._ask(query, passage, mode, constraint, {"temperature": 0, "model": model or self._model}))[0]
+
+    async def sample(
+        self,
+        query: str,
+        passage: Passage,
+        mode: Mode,
+        constraint: Constraint,
+        *,
+        count: int,
+        temperature: float,
+        seed: int | None = None,
+    ) -> tuple[Answer, ...]:
+        """`count` answers on one pair, drawn at `temperature` in one request; otherwise as `ask`.
+
+        The prompt's tokens are counted with the first answer alone: the server reads it once.
+        """
+        drawn: dict[str, Any] = {"n": count, "temperature": temperature}
+        if seed is not None:
+            drawn["seed"] = seed
+        answers = await self._ask(query, passage, mode, constraint, drawn)
+        if len(answers) != count:
+            raise ModelError(f"the model server gave {len(answers)} answers of the {count} asked for")
+        return answers
+
+    async def _ask(
+        self, query: str, passage: Passage, mode: Mode, constraint: Constraint, decoding: dict[str, Any]
+    ) -> tuple[Answer, ...]:
         if not self._constrains:
             constraint = Constraint.NONE
         try:
-            return await self._complete(query, passage, mode, constraint)
+            return await self._complete(query, passage, mode, constraint, decoding)
         except ModelRefusedError as refusal:
             if refusal.too_long:
-                return await self._complete(query, _halved(passage), mode, constraint)
+                return await self._complete(query, _halved(passage), mode, constraint, decoding)
             words = str(refusal)
             if constraint is Constraint.NONE or not _GRAMMAR.search(words):
                 raise
             if _UNKNOWN_FIELD.search(words):
                 self._constrains = False
                 _log.warning("model_server_without_constraints", error=words)
-            return await self._complete(query, passage, mode, Constraint.NONE)
+            return await self._complete(query, passage, mode, Constraint.NONE, decoding)
 
-    async def _complete(self, query: str, passage: Passage, mode: Mode, constraint: Constraint) -> Answer:
+    async def _complete(
+        self, query: str, passage: Passage, mode: Mode, constraint: Constraint, decoding: dict[str, Any]
+    ) -> tuple[Answer, ...]:
         request: dict[str, Any] = {
             "model": self._model,
             "messages": prompt.messages(query, passage, mode, constraint),
             "max_tokens": prompt.max_tokens(mode, constraint, self._explanation_tokens),
-            "temperature": 0,
+            **decoding,
             "stop": [prompt.STOP],
             "logprobs": True,
             "top_logprobs": _TOP,
@@ -183,27 +222,42 @@ class ModelClient:
         body = await self._post(request)
         try:
             completion = self._decode(body)
-            choice = completion.choices[0]
-        except (msgspec.DecodeError, IndexError) as error:
+        except msgspec.DecodeError as error:
             raise ModelError(f"the model server's answer is not of the protocol: {error}") from error
-        content = (choice.logprobs and choice.logprobs.content) or []
-        usage = completion.usage or _Usage()
-        return Answer(
-            text=choice.message.content or "",
-            tokens=tuple(token.read() for token in content),
-            passage=passage,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-        )
+        if not completion.choices:
+            raise ModelError("the model server's answer is not of the protocol: it has no choice")
+        return _answers(completion, passage)
 
     async def _post(self, request: dict[str, Any]) -> bytes:
         status, body = await self._transport.post(self._encode(request))
         if 200 <= status < 300:
             return body
         words = f"the model server answered {status}: {body[:_ERROR_CHARS].decode('utf-8', 'replace')}"
+        if status == 404:
+            raise ModelUnknownError(words)
         if status in _NOT_THE_PROMPT or not 400 <= status < 500:
             raise ModelUnavailableError(words, suspect=status == 500)
         raise ModelRefusedError(words, too_long=status == 413 or bool(_TOO_LONG.search(words)))
+
+
+def _answers(completion: _Completion, passage: Passage) -> tuple[Answer, ...]:
+    usage = completion.usage or _Usage()
+    alone = len(completion.choices) == 1
+    answers: list[Answer] = []
+    for choice in completion.choices:
+        content = (choice.logprobs and choice.logprobs.content) or []
+        answers.append(
+            Answer(
+                text=choice.message.content or "",
+                tokens=tuple(token.read() for token in content),
+                passage=passage,
+                prompt_tokens=0 if answers else usage.prompt_tokens,
+                # The usage is that of all choices together
+                completion_tokens=usage.completion_tokens if alone else len(content),
+                finished=choice.finish_reason != "length",
+            )
+        )
+    return tuple(answers)
 
 
 def _halved(passage: Passage) -> Passage:

@@ -145,3 +145,35 @@ async def test_an_answer_that_is_not_of_the_protocol(body: object) -> None:
     with pytest.raises(ModelError) as raised:
         await model.ask("why", PASSAGE, Mode.REASON, Constraint.NONE)
     assert not isinstance(raised.value, ModelUnavailableError | ModelRefusedError)
+
+
+async def test_several_answers_are_drawn_in_one_request() -> None:
+    content = [{"token": "2", "logprob": -0.1, "top_logprobs": []}]
+    drawn = completion("First. Relevance Label: 2", {"content": content})
+    drawn["choices"].append({"index": 1, "message": {"content": "Second"}, "finish_reason": "length"})
+    drawn["usage"]["completion_tokens"] = 9
+    model, transport = client((200, drawn))
+    first, second = await model.sample("why", PASSAGE, Mode.REASON, Constraint.NONE, count=2, temperature=1.0, seed=5)
+    (request,) = transport.requests
+    assert (request["n"], request["temperature"], request["seed"]) == (2, 1.0, 5)
+    assert request["stop"] == [STOP]
+    assert (first.text, first.finished, first.prompt_tokens, first.completion_tokens) == (
+        "First. Relevance Label: 2",
+        True,
+        7,
+        1,
+    )
+    assert (second.text, second.finished, second.prompt_tokens) == ("Second", False, 0)
+
+
+async def test_a_server_that_draws_too_few_answers_is_not_of_the_protocol() -> None:
+    model, _ = client(OK)
+    with pytest.raises(ModelError, match="1 answers of the 3"):
+        await model.sample("why", PASSAGE, Mode.REASON, Constraint.NONE, count=3, temperature=1.0)
+
+
+async def test_drawing_falls_back_as_asking_does() -> None:
+    model, transport = client(TOO_LONG, OK)
+    (answer,) = await model.sample("why", PASSAGE, Mode.REASON, Constraint.NONE, count=1, temperature=0.7)
+    assert answer.passage.truncated
+    assert [request["temperature"] for request in transport.requests] == [0.7, 0.7]
