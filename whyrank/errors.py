@@ -10,6 +10,7 @@ WhyRankError                     500
 ├── StoreUnavailableError        503  Redis cannot be reached or refuses
 └── ModelError                   502
     ├── ModelUnavailableError    503  the model server cannot be reached, is warming or answers 5xx/429
+    │   └── ModelUnknownError    503  the model server serves no model of that name, or no longer
     └── ModelRefusedError        502  the model server answered 4xx to this very prompt
 
 Foreign exceptions (redis, aiohttp, opensearch-py ...) are mapped to these at the adapter that meets them.
@@ -87,6 +88,10 @@ class ModelUnavailableError(ModelError):
     def __init__(self, message: str, *, suspect: bool = False) -> None:
         super().__init__(message)
         self.suspect = suspect
+
+
+class ModelUnknownError(ModelUnavailableError):
+    """The model server serves no model of the name asked for: not yet, or no longer."""
 
 
 class ModelRefusedError(ModelError):
