@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -87,3 +89,32 @@ class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         """As `3.2 pairs/s`; empty until something is done."""
         return Text(f"{task.speed:.1f} {self._unit}/s" if task.speed else "", style="dim")
+
+
+class Stopwatch:
+    """Seconds of work on a stage over all its attempts, kept in its folder; `save` now and then, for kills."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "seconds.txt"
+        self._began = time.monotonic()
+        try:
+            self._before = float(self._path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            self._before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Those of earlier attempts and of this one."""
+        return self._before + time.monotonic() - self._began
+
+    def save(self) -> None:
+        """Keep them for the next attempt."""
+        draft = self._path.with_suffix(".draft")
+        draft.write_text(f"{self.seconds:.3f}", encoding="ascii")
+        draft.replace(self._path)
+
+    def __enter__(self) -> Stopwatch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.save()
