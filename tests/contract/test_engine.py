@@ -7,17 +7,21 @@ import inspect
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import elastic_transport
 import elasticsearch.exceptions
+import msgspec
 import opensearchpy.exceptions
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from tests.fakes.engine import FakeEngine
-from whyrank.engines import Engine, EngineKind, connect
+from whyrank.engines import Engine, EngineKind, ScanMark, ScanPage, ScanSlice, connect, opensearch
+from whyrank.engines import elasticsearch as elasticsearch_adapter
 from whyrank.engines.elasticsearch import ElasticsearchEngine, plain_media_type
 from whyrank.engines.opensearch import OpenSearchEngine
 from whyrank.errors import BadRequestError, EngineError, EngineTimeoutError, EngineUnavailableError, IndexMissingError
@@ -144,6 +148,8 @@ async def test_an_error_of_the_documents_source_is_not_ours_to_map(engine: Engin
         lambda e: e.get_document("whyrank-nowhere", "a"),
         lambda e: e.delete_document("whyrank-nowhere", "a"),
         lambda e: e.search("whyrank-nowhere", {}),
+        lambda e: e.search_many("whyrank-nowhere", [{}]),
+        lambda e: anext(aiter(e.scan("whyrank-nowhere", by="n"))),
         lambda e: e.count("whyrank-nowhere"),
         lambda e: e.refresh("whyrank-nowhere"),
     ],
@@ -161,6 +167,133 @@ async def test_a_refused_body_is_an_engine_error_with_the_engines_reason(engine:
         await engine.put_document(index, "a", {"n": "not a number"})
 
 
+async def test_many_searches_are_answered_in_their_order(engine: Engine, index: str) -> None:
+    await engine.bulk(index, [("fox", {"text": "the quick brown fox"}), ("dog", {"text": "the lazy dog"})])
+    await engine.refresh(index)
+    answers = await engine.search_many(index, [{"query": {"match": {"text": words}}} for words in ("lazy", "fox")])
+    assert [[hit["_id"] for hit in answer["hits"]["hits"]] for answer in answers] == [["dog"], ["fox"]]
+    assert await engine.search_many(index, []) == []
+    with pytest.raises(EngineError, match="no_such_query"):
+        await engine.search_many(index, [{}, {"query": {"no_such_query": {}}}])
+
+
+async def _filled(engine: Engine, index: str, count: int = 130, ties: int = 1) -> list[str]:
+    """Documents of which `ties` share a value of `n`, and some of which have none. Their ids, sorted."""
+    documents = {f"d{i:03}": {"n": i // ties, "text": "x"} for i in range(count)}
+    documents |= {f"z{i}": {"text": "none"} for i in range(5)}
+    await engine.bulk(index, documents.items())
+    await engine.refresh(index)
+    return sorted(documents)
+
+
+async def _ids(pages: AsyncIterator[ScanPage]) -> list[str]:
+    return [hit.id async for page in pages for hit in page.hits]
+
+
+async def test_a_scan_gives_each_document_once_in_order(engine: Engine, index: str) -> None:
+    ids = await _filled(engine, index)
+    pages = [page async for page in engine.scan(index, by="n", fields=["n"], page=25)]
+    assert [hit.id for page in pages for hit in page.hits][:130] == ids[:130]
+    assert sorted(hit.id for page in pages for hit in page.hits) == ids
+    assert max(len(page.hits) for page in pages) == 25
+    assert pages[0].hits[1].source == {"n": 1}
+    assert pages[0].hits[0].index == index
+    assert pages[-1].hits[-1].source == {}
+    assert await _ids(engine.scan(index, by="n", query={"term": {"n": 7}})) == ["d007"]
+    assert await _ids(engine.scan(index, by="n", query={"term": {"n": 999}})) == []
+
+
+@pytest.mark.parametrize("ties", [1, 3, 60])
+async def test_a_scan_goes_on_exactly_after_any_page(engine: Engine, index: str, ties: int) -> None:
+    ids = await _filled(engine, index, ties=ties)
+    given: list[str] = []
+    async for page in engine.scan(index, by="n", page=26):
+        given += [hit.id for hit in page.hits]
+        kept = msgspec.json.decode(msgspec.json.encode(page.after), type=ScanMark)
+        rest = await _ids(engine.scan(index, by="n", page=26, after=kept))
+        assert sorted(given + rest) == ids
+    assert sorted(given) == ids
+
+
+async def test_slices_hold_each_document_once_and_stay_the_same(engine: Engine, index: str) -> None:
+    ids = await _filled(engine, index)
+    parts = [ScanSlice(number, 3) for number in range(3)]
+    first = [await _ids(engine.scan(index, by="n", part=part, page=20)) for part in parts]
+    assert all(first)
+    assert sorted(id_ for ids_ in first for id_ in ids_) == ids
+    # New segments, other document numbers: the slices of ids do not move.
+    await engine.put_document(index, "d000", {"n": 0, "text": "again"}, refresh=True)
+    assert [await _ids(engine.scan(index, by="n", part=part)) for part in parts] == first
+
+
+async def test_a_field_that_cannot_be_sorted_by_is_said(engine: Engine, index: str) -> None:
+    await _filled(engine, index)
+    with pytest.raises(EngineError, match="nothing"):
+        await _ids(engine.scan(index, by="nothing"))
+
+
+@pytest.fixture(params=["opensearch", "elasticsearch"])
+async def points(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Engine, dict[str, bool]]]:
+    """An engine, and its points in time of this test by id: whether they are open."""
+    open_: dict[str, bool] = {}
+    kind = opensearch if request.param == "opensearch" else elasticsearch_adapter
+    open_pit, close_pit = kind._PointsInTime.open_pit, kind._PointsInTime.close_pit
+
+    async def opening(self: Any, index: str) -> str:
+        pit = await open_pit(self, index)
+        open_[pit] = True
+        return pit
+
+    async def closing(self: Any, id: str) -> None:
+        await close_pit(self, id)
+        open_[id] = False
+
+    monkeypatch.setattr(kind._PointsInTime, "open_pit", opening)
+    monkeypatch.setattr(kind._PointsInTime, "close_pit", closing)
+    engine = await connect(Settings(engine_url=request.getfixturevalue(f"{request.param}_url")))
+    yield engine, open_
+    await engine.close()
+
+
+async def test_a_point_in_time_that_is_gone_is_opened_again(points: tuple[Any, dict[str, bool]]) -> None:
+    engine, open_ = points
+    name = f"whyrank-contract-{uuid.uuid4().hex[:12]}"
+    await engine.ensure_index(name, MAPPINGS, SETTINGS)
+    try:
+        ids = await _filled(engine, name, ties=4)
+        given: list[str] = []
+        kind = opensearch if isinstance(engine, OpenSearchEngine) else elasticsearch_adapter
+        async for page in engine.scan(name, by="n", page=10):
+            given += [hit.id for hit in page.hits]
+            await asyncio.sleep(0.05)  # the next page is on its way, and must not lose its point in time
+            await kind._PointsInTime(engine._client).close_pit(list(open_)[-1])
+        assert sorted(given) == ids
+        assert len(open_) > 5
+    finally:
+        await engine.delete_index(name)
+
+
+async def test_points_in_time_are_closed_at_the_end_and_when_left(points: tuple[Any, dict[str, bool]]) -> None:
+    engine, open_ = points
+    name = f"whyrank-contract-{uuid.uuid4().hex[:12]}"
+    await engine.ensure_index(name, MAPPINGS, SETTINGS)
+    try:
+        await _filled(engine, name)
+        await _ids(engine.scan(name, by="n"))
+        async with aclosing(engine.scan(name, by="n", page=10)) as pages:
+            async for _ in pages:
+                break
+        with pytest.raises(LookupError):
+            async with aclosing(engine.scan(name, by="n", page=10)) as pages:
+                async for _ in pages:
+                    raise LookupError("the caller broke")
+        assert list(open_.values()) == [False] * 3
+    finally:
+        await engine.delete_index(name)
+
+
 # What only the client libraries can do: their exceptions, and engines that answer badly.
 
 
@@ -175,13 +308,15 @@ def _calls(engine: Engine) -> dict[str, Callable[[], Awaitable[object]]]:
         "delete_document": lambda: engine.delete_document("i", "a"),
         "bulk": lambda: engine.bulk("i", [("a", {})]),
         "search": lambda: engine.search("i", {}),
+        "search_many": lambda: engine.search_many("i", [{}]),
+        "scan": lambda: anext(aiter(engine.scan("i", by="n"))),
         "refresh": lambda: engine.refresh("i"),
         "count": lambda: engine.count("i"),
     }
 
 
 def test_the_list_of_calls_is_whole() -> None:
-    methods = {name for name, _ in inspect.getmembers(Engine, inspect.iscoroutinefunction)}
+    methods = {name for name, _ in inspect.getmembers(Engine, inspect.isfunction) if not name.startswith("_")}
     assert methods - {"close"} == set(_calls(FakeEngine()))
 
 

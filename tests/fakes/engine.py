@@ -5,12 +5,25 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any
+from zlib import crc32
 
 from typing_extensions import override
 
-from whyrank.engines import BulkFailure, BulkResult, Documents, Engine, EngineInfo, EngineKind, Json
+from whyrank.engines import (
+    BulkFailure,
+    BulkResult,
+    Documents,
+    Engine,
+    EngineInfo,
+    EngineKind,
+    Json,
+    ScanHit,
+    ScanMark,
+    ScanPage,
+    ScanSlice,
+)
 from whyrank.errors import EngineError, EngineUnavailableError, IndexMissingError
 
 
@@ -130,6 +143,46 @@ class FakeEngine(Engine):
         return {"timed_out": False, "hits": {"total": {"value": len(matching), "relation": "eq"}, "hits": hits}}
 
     @override
+    async def search_many(self, index: str, bodies: Sequence[Json]) -> list[dict[str, Any]]:
+        return [await self.search(index, body) for body in bodies]
+
+    @override
+    async def scan(
+        self,
+        index: str,
+        *,
+        by: str,
+        fields: Sequence[str] | None = None,
+        query: Json | None = None,
+        part: ScanSlice = ScanSlice(),  # noqa: B008 - frozen
+        page: int = 500,
+        after: ScanMark | None = None,
+    ) -> AsyncIterator[ScanPage]:
+        visible = dict(self._index(index).visible)
+        ordered = sorted(visible, key=lambda id_: _order(visible[id_].get(by)))
+        if by not in self._index(index).mappings.get("properties", {by: {}}):
+            raise EngineError(f"engine answered 400: query_shard_exception: no mapping found for [{by}] to sort on")
+        chosen = [
+            id_
+            for id_ in ordered
+            if _score(query or {"match_all": {}}, visible[id_]) > 0
+            and crc32(id_.encode()) % part.of == part.number
+            and not _passed(visible[id_].get(by), f"{index}/{id_}", after)
+        ]
+        for start in range(0, len(chosen), page):
+            ids = chosen[start : start + page]
+            value = visible[ids[-1]].get(by)
+            tied = [f"{index}/{id_}" for id_ in chosen[: start + len(ids)] if visible[id_].get(by) == value]
+            earlier = after.seen if after is not None and after.value == value else ()
+            hits = tuple(
+                ScanHit(
+                    id_, index, copy.deepcopy({k: v for k, v in visible[id_].items() if fields is None or k in fields})
+                )
+                for id_ in ids
+            )
+            yield ScanPage(hits, ScanMark(value, (*earlier, *tied)))
+
+    @override
     async def refresh(self, index: str) -> None:
         target = self._index(index)
         target.visible = dict(target.documents)
@@ -156,6 +209,23 @@ def _score(query: Json, document: Json) -> float:
         return float(len(_words(text) & _words(document.get(field))))
     fields = [field.partition("^")[0] for field in arguments["fields"]]
     return float(sum(len(_words(arguments["query"]) & _words(document.get(field))) for field in fields))
+
+
+def _picked(document: dict[str, Any], fields: Sequence[str] | None) -> dict[str, Any]:
+    return document if fields is None else {name: value for name, value in document.items() if name in fields}
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    """Documents without the value last."""
+    return (True, 0) if value is None else (False, value)
+
+
+def _passed(value: Any, name: str, after: ScanMark | None) -> bool:
+    if after is None:
+        return False
+    if value == after.value:
+        return name in after.seen
+    return _order(value) < _order(after.value)
 
 
 def _words(text: object) -> set[str]:

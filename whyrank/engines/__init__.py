@@ -13,6 +13,10 @@ from whyrank.engines.base import (
     EngineInfo,
     EngineKind,
     Json,
+    ScanHit,
+    ScanMark,
+    ScanPage,
+    ScanSlice,
 )
 from whyrank.errors import BadRequestError, EngineError, EngineUnavailableError
 from whyrank.settings import Settings
@@ -29,6 +33,10 @@ __all__ = [
     "EngineInfo",
     "EngineKind",
     "Json",
+    "ScanHit",
+    "ScanMark",
+    "ScanPage",
+    "ScanSlice",
     "connect",
 ]
 

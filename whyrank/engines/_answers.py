@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
+from whyrank.engines._scan import PointInTimeGoneError
 from whyrank.engines.base import BulkFailure, Documents
 from whyrank.errors import EngineError, EngineUnavailableError, IndexMissingError
 
@@ -42,11 +43,34 @@ def already_there(body: object) -> bool:
 def error_of(status: int, body: object) -> EngineError:
     """The error of ours for an answer of the engine with this status (400 and above) and decoded body."""
     message = f"engine answered {status}: {_reason(body)}"
+    if _lost_context(body):
+        return PointInTimeGoneError(message)
     if error_type(body) == "index_not_found_exception":
         return IndexMissingError(message)
     if status in _OVERLOADED:
         return EngineUnavailableError(message)
     return EngineError(message)
+
+
+def searches_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The answers of an `_msearch`. Raises the error of the first that was refused."""
+    for item in answer["responses"]:
+        if "error" in item:
+            raise error_of(int(item.get("status") or 500), item)
+    return list(answer["responses"])
+
+
+def search_lines(bodies: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The searches as `_msearch` takes them: a header before each body, empty where the path names the index."""
+    return [line for body in bodies for line in ({}, body)]
+
+
+def _lost_context(body: object) -> bool:
+    error = body.get("error") if isinstance(body, Mapping) else None
+    causes = error.get("root_cause") if isinstance(error, Mapping) else None
+    return isinstance(causes, list) and any(
+        isinstance(cause, Mapping) and cause.get("type") == "search_context_missing_exception" for cause in causes
+    )
 
 
 def bulk_failure(item: Mapping[str, Any]) -> BulkFailure:
@@ -78,12 +102,19 @@ def _action(index: str, id_: str, document: Mapping[str, Any]) -> dict[str, Any]
     return {"_op_type": "index", "_index": index, "_id": id_, "_source": document}
 
 
+def _root_cause(error: Mapping[str, Any]) -> object:
+    """What Elasticsearch gives beside "all shards failed", where OpenSearch gives it as the cause."""
+    causes = error.get("root_cause")
+    first = causes[0] if isinstance(causes, list) and causes else None
+    return first if isinstance(first, Mapping) and first.get("type") != error.get("type") else None
+
+
 def _reason(body: object) -> str:
     error = body.get("error") if isinstance(body, Mapping) else None
     if not isinstance(error, Mapping):
         return str(error or body)[:500]
     parts = [f"{error.get('type')}: {error.get('reason')}"]
-    cause = error.get("caused_by")
+    cause = error.get("caused_by") or _root_cause(error)
     # Three levels say what the admin can act upon ("failed to parse" ... "For input string: ...").
     while isinstance(cause, Mapping) and len(parts) < 3:
         parts.append(str(cause.get("reason")))

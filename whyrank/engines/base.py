@@ -7,7 +7,7 @@ never pass through here, they go through the proxy byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -47,6 +47,41 @@ class BulkResult(msgspec.Struct, frozen=True):
 
     indexed: int
     failures: tuple[BulkFailure, ...] = ()
+
+
+class ScanHit(msgspec.Struct, frozen=True):
+    """One document of a scan, with the fields that were asked for."""
+
+    id: str
+    index: str
+    source: dict[str, Any]
+
+
+class ScanMark(msgspec.Struct, frozen=True):
+    """Where a scan stands: can be kept on disk, and outlives points in time and restarts of the engine."""
+
+    value: str | int | float | bool | None
+    """The sort field's value of the last document given."""
+    seen: tuple[str, ...]
+    """`index/id` of all documents given with this value: one, where the field is unique."""
+
+
+class ScanPage(msgspec.Struct, frozen=True):
+    """A page of a scan, never empty."""
+
+    hits: tuple[ScanHit, ...]
+    after: ScanMark
+    """A scan with this `after` begins behind this page."""
+
+
+class ScanSlice(msgspec.Struct, frozen=True):
+    """Slice `number` (from 0) of `of`; together the slices hold each document once."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = ScanSlice()
 
 
 class Engine(Protocol):
@@ -100,6 +135,38 @@ class Engine(Protocol):
 
     async def search(self, index: str, body: Json) -> dict[str, Any]:
         """The engine's answer to a search body, as it is."""
+        ...
+
+    async def search_many(self, index: str, bodies: Sequence[Json]) -> list[dict[str, Any]]:
+        """The engine's answers to many search bodies, in their order, in one round trip.
+
+        One that the engine refuses raises for all.
+        """
+        ...
+
+    def scan(
+        self,
+        index: str,
+        *,
+        by: str,
+        fields: Sequence[str] | None = None,
+        query: Json | None = None,
+        part: ScanSlice = WHOLE,
+        page: int = 500,
+        after: ScanMark | None = None,
+    ) -> AsyncIterator[ScanPage]:
+        """Read the index (a name, an alias, or several with commas) as it is at one point in time, page by page.
+
+        `by` is a field with doc values (keyword, number, date) in whose order documents come; those without it
+        come last. It should be unique, or nearly: neither ids nor the engine's own document numbers can be
+        sorted by and outlive a point in time, so a scan that goes on after `after` finds its place by this field
+        alone. It does so exactly, each document once, for any field; but documents that share a value, or lack
+        it, are all remembered until their value has passed. `fields` are those of `_source`, all when None.
+
+        Memory holds two pages (of `page` documents, up to 10,000). A point in time that expires while the caller
+        works is opened again, which shows documents written meanwhile. Close the iterator
+        (`contextlib.aclosing`) when leaving it early, so that the point in time is closed too.
+        """
         ...
 
     async def refresh(self, index: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -16,8 +16,20 @@ from elasticsearch import exceptions as foreign
 from elasticsearch.helpers import BulkIndexError, ScanError, async_streaming_bulk
 from typing_extensions import override
 
-from whyrank.engines import _answers
-from whyrank.engines.base import BulkFailure, BulkResult, Documents, Engine, EngineInfo, EngineKind, Json
+from whyrank.engines import _answers, _scan
+from whyrank.engines.base import (
+    WHOLE,
+    BulkFailure,
+    BulkResult,
+    Documents,
+    Engine,
+    EngineInfo,
+    EngineKind,
+    Json,
+    ScanMark,
+    ScanPage,
+    ScanSlice,
+)
 from whyrank.errors import EngineError, EngineTimeoutError, EngineUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -173,6 +185,29 @@ class ElasticsearchEngine(Engine):
         return dict(answer.body)
 
     @override
+    async def search_many(self, index: str, bodies: Sequence[Json]) -> list[dict[str, Any]]:
+        if not bodies:
+            return []
+        with _mapped():
+            answer = await self._client.msearch(index=index, searches=_answers.search_lines(bodies))
+        return _answers.searches_of(answer.body)
+
+    @override
+    def scan(
+        self,
+        index: str,
+        *,
+        by: str,
+        fields: Sequence[str] | None = None,
+        query: Json | None = None,
+        part: ScanSlice = WHOLE,
+        page: int = 500,
+        after: ScanMark | None = None,
+    ) -> AsyncIterator[ScanPage]:
+        points = _PointsInTime(self._client)
+        return _scan.scan(points, index, by=by, fields=fields, query=query, part=part, page=page, after=after)
+
+    @override
     async def refresh(self, index: str) -> None:
         with _mapped():
             await self._client.indices.refresh(index=index)
@@ -186,6 +221,28 @@ class ElasticsearchEngine(Engine):
     @override
     async def close(self) -> None:
         await self._client.close()
+
+
+class _PointsInTime(_scan.PointsInTime):
+    def __init__(self, client: AsyncElasticsearch) -> None:
+        self._client = client
+
+    @override
+    async def open_pit(self, index: str) -> str:
+        with _mapped():
+            answer = await self._client.open_point_in_time(index=index, keep_alive=_scan.KEEP_ALIVE)
+        return str(answer["id"])
+
+    @override
+    async def search_pit(self, body: Json) -> dict[str, Any]:
+        with _mapped():
+            answer = await self._client.search(body=dict(body), allow_partial_search_results=False)
+        return dict(answer.body)
+
+    @override
+    async def close_pit(self, id: str) -> None:
+        with _mapped():
+            await self._client.close_point_in_time(id=id)
 
 
 @contextmanager
