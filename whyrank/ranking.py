@@ -16,14 +16,22 @@ MIN_STEP = 1e-6
 def fuse(hits: Sequence[RankedHit], weights: FusionWeights) -> tuple[RankedHit, ...]:
     """The window's hits (given in engine order) in their new order, each judged hit with its fused `score`.
 
-    The score is the weighted mean of the engine's signal and the verdict's relevance, in [0, 1]. Judged hits
-    change places among themselves only, highest score first, ties as the engine had them; a hit without a
+    The score is the weighted mean of three signals, in [0, 1]: the engine's scores and the bi-encoder's
+    similarities, each min-max normalised over the window (Lee, "Analyses of Multiple Evidence Combination", 1997),
+    for neither has a scale of its own; and the verdict's relevance as it is, for probabilities have one, and a window
+    without an answer must not be stretched until it seems to hold one.
+
+    Where the similarities cannot part the judged hits (one is not known, or all are alike), that signal is left out
+    of the whole window, and the other weights take its share: no hit is favoured for what is not known of another.
+
+    Judged hits change places among themselves only, highest score first, ties as the engine had them; a hit without a
     verdict keeps its place, so a slow model never pushes down a document that it has not read.
     """
-    engine, relevance = _shares(weights)
+    similarities = _similarity_signals(hits)
+    engine, relevance, similarity = _shares(weights, with_similarity=similarities is not None)
     judged = [
-        replace(hit, score=_unit(engine * signal + relevance * hit.verdict.relevance))
-        for hit, signal in zip(hits, _engine_signals(hits), strict=True)
+        replace(hit, score=_unit(engine * by_engine + relevance * hit.verdict.relevance + similarity * alike))
+        for hit, by_engine, alike in zip(hits, _engine_signals(hits), similarities or [0.0] * len(hits), strict=True)
         if hit.verdict is not None
     ]
     judged.sort(key=lambda hit: (-(hit.score or 0.0), hit.engine_position))
@@ -61,14 +69,17 @@ def _between(high: float, low: float, count: int) -> list[float]:
     return [high - (high - low) * i / (count + 1) for i in range(1, count + 1)]
 
 
-def _shares(weights: FusionWeights) -> tuple[float, float]:
+def _shares(weights: FusionWeights, *, with_similarity: bool) -> tuple[float, float, float]:
     """The weights as shares of their sum; weights that say nothing mean relevance alone."""
-    engine, relevance = (max(0.0, w) if math.isfinite(w) else 0.0 for w in (weights.engine, weights.relevance))
-    largest = max(engine, relevance)
+    given = (weights.engine, weights.relevance, weights.similarity if with_similarity else 0.0)
+    usable = [max(0.0, weight) if math.isfinite(weight) else 0.0 for weight in given]
+    largest = max(usable)
     if largest == 0.0:
-        return 0.0, 1.0
-    engine, relevance = engine / largest, relevance / largest
-    return engine / (engine + relevance), relevance / (engine + relevance)
+        return 0.0, 1.0, 0.0
+    # Scaled before they are added up: the sum of two finite floats need not be finite
+    engine, relevance, similarity = (weight / largest for weight in usable)
+    total = engine + relevance + similarity
+    return engine / total, relevance / total, similarity / total
 
 
 def _engine_signals(hits: Sequence[RankedHit]) -> list[float]:
@@ -76,13 +87,27 @@ def _engine_signals(hits: Sequence[RankedHit]) -> list[float]:
 
     Where they say nothing (absent, not finite, all alike), the reciprocal of the position.
     """
-    scores = [hit.engine_score for hit in hits]
-    finite = [score for score in scores if score is not None and math.isfinite(score)]
+    signals = _min_max([hit.engine_score for hit in hits])
+    return signals or [1.0 / (1 + hit.engine_position) for hit in hits]
+
+
+def _similarity_signals(hits: Sequence[RankedHit]) -> list[float] | None:
+    """The bi-encoder's opinion of each judged hit in [0, 1], 0 for the others; None where it parts no two."""
+    signals = _min_max([hit.verdict.similarity for hit in hits if hit.verdict is not None])
+    if signals is None:
+        return None
+    in_order = iter(signals)
+    return [next(in_order) if hit.verdict is not None else 0.0 for hit in hits]
+
+
+def _min_max(values: Sequence[float | None]) -> list[float] | None:
+    """The values spread over [0, 1]; None where one is absent or not finite, or all are alike."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
     # Halved, so that the difference of two floats of either sign stays finite
     low, high = min(finite, default=0.0) / 2, max(finite, default=0.0) / 2
-    if len(finite) < len(scores) or high == low:
-        return [1.0 / (1 + hit.engine_position) for hit in hits]
-    return [(score / 2 - low) / (high - low) for score in finite]
+    if len(finite) < len(values) or high == low:
+        return None
+    return [(value / 2 - low) / (high - low) for value in finite]
 
 
 def _unit(value: float) -> float:

@@ -115,6 +115,8 @@ class Verdict(msgspec.Struct, frozen=True):
     mode: Mode
     model_revision: str
     truncated: bool = False
+    similarity: float | None = None
+    """Cosine of query and passage by the bi-encoder that the model's manifest names, in [-1, 1]; None: not known."""
 
 
 class FailureKind(StrEnum):
@@ -148,6 +150,7 @@ class FusionWeights(msgspec.Struct, frozen=True):
 
     engine: float = 0.0
     relevance: float = 1.0
+    similarity: float = 0.0
 
 
 class RankedHit(msgspec.Struct, frozen=True):
@@ -206,3 +209,5 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     weights: FusionWeights | None = None
     """None: those of the model's manifest."""
+    similarity: bool = True
+    """False: the bi-encoder has no say, its weight is zero."""
