@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from training.stages import Stage
+from training.stages import STAGES, Stage, StageCode
 from whyrank.errors import BadRequestError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -25,6 +25,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model that is trained: `embedded` for the one on this machine, else a folder or a Hugging Face name."""
     constraint: str = "quote"
     """How answers are rendered and decoded (whyrank.prompt.Constraint)."""
+    skip: tuple[Stage, ...] = ()
+    """Stages that are left out, as `["refine"]`."""
     mine: dict[str, Any] = {}
     synthesize: dict[str, Any] = {}
     distill: dict[str, Any] = {}
@@ -52,6 +54,40 @@ def section(recipe: Recipe, stage: Stage, kind: type[Config], overrides: Mapping
     """A stage's configuration. Raises BadRequestError naming the field, as `distill.learning_rate`."""
     values = {**getattr(recipe, stage.value), **(overrides or {})}
     return _convert(values, kind, stage.value)
+
+
+def configs(recipe: Recipe, stages: Mapping[Stage, StageCode] = STAGES) -> dict[Stage, msgspec.Struct]:
+    """The configuration of every stage that the recipe runs, so that a wrong key is known before the first stage.
+
+    Raises BadRequestError for a wrong key, StageError for a stage that cannot be imported.
+    """
+    wanted = [stage for stage in stages if stage not in recipe.skip]
+    return {stage: section(recipe, stage, stages[stage].config_type()) for stage in wanted}
+
+
+def assign(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
+    """The recipe with values in place of its own, each as `distill.epochs=1` or `base=embedded`.
+
+    A value is read as TOML, and as a word where it is none. Raises BadRequestError.
+    """
+    values: dict[str, Any] = msgspec.to_builtins(recipe)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        section_name, dot, key = name.strip().partition(".")
+        if not equals or section_name not in values or isinstance(values[section_name], dict) != bool(dot and key):
+            raise BadRequestError("set", f"{assignment!r} is not of the form distill.epochs=1")
+        if dot:
+            values[section_name] = {**values[section_name], key: _toml(text.strip())}
+        else:
+            values[section_name] = _toml(text.strip())
+    return _convert(values, Recipe, "set")
+
+
+def _toml(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _convert(values: Mapping[str, Any], kind: type[Config], where: str) -> Config:

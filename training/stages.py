@@ -1,24 +1,28 @@
 """The stages of a training run, the folder they work in, and what each leaves there.
 
-A stage is a function `run(run: RunFolder, config: <Stage>Config, settings: Settings, progress: Progress) -> Report`
+A stage is a function
+`run(run: RunFolder, config: <Stage>Config, settings: Settings, recipe: Recipe, progress: Progress) -> Report`
 in `training/<stage>/__init__.py`. It writes only into its own folder, may be killed at any time, and goes on from
 what it finds there when it is called again with the same config. `finish` writes its report last: a stage with a
-report is done and is not run again.
+report is done and is not run again. `training.runs` runs the stages one after another, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import pkgutil
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from training.records import file_hash
 from whyrank.embedded.cache import Progress
 from whyrank.errors import WhyRankError
 
-__all__ = ["Progress", "Report", "RunFolder", "Stage", "StageError"]
+__all__ = ["STAGES", "Progress", "Report", "RunFolder", "Stage", "StageCode", "StageError", "config_hash"]
 
 
 class Stage(StrEnum):
@@ -48,6 +52,21 @@ class Report(msgspec.Struct, frozen=True):
     """What it measured: counts, losses, tokens, seconds, metrics."""
     seconds: float
     """Over all its attempts."""
+
+    @classmethod
+    def of(
+        cls,
+        stage: Stage,
+        folder: Path,
+        made: Sequence[str],
+        inputs: dict[str, str],
+        figures: dict[str, Any],
+        seconds: float,
+    ) -> Report:
+        """The report of a stage whose files (or folders of files) `made` are for others."""
+        files = [path for name in made for path in _files(folder / name)]
+        outputs = {str(path.relative_to(folder)): file_hash(path) for path in files}
+        return cls(stage, inputs, outputs, figures, seconds)
 
 
 class RunFolder:
@@ -93,6 +112,49 @@ class RunFolder:
         raise StageError(f"{self.path} holds no adapter: run the stage distill first")
 
 
+def _files(path: Path) -> list[Path]:
+    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+
+
 def config_hash(config: msgspec.Struct) -> str:
     """16 hex digits of a stage's configuration."""
     return hashlib.sha256(msgspec.json.encode(config, order="sorted")).hexdigest()[:16]
+
+
+class StageCode(msgspec.Struct, frozen=True):
+    """Where the code of a stage is, as `module:name`: it is imported when the stage runs, not before."""
+
+    run: str
+    config: str
+    keeps_paid: bool = False
+    """Its folder stays when its config or inputs change: the stage itself knows what in it can be used again."""
+
+    def function(self) -> Callable[..., Report]:
+        """The stage's function. Raises StageError when it cannot be imported."""
+        found: Callable[..., Report] = _resolve(self.run)
+        return found
+
+    def config_type(self) -> type[msgspec.Struct]:
+        """The struct of its section of a recipe. Raises StageError when it cannot be imported."""
+        found: type[msgspec.Struct] = _resolve(self.config)
+        return found
+
+
+def _resolve(name: str) -> Any:
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError) as error:
+        raise StageError(
+            f"{name} cannot be imported: {error} (training needs the packages of whyrank[training])"
+        ) from error
+
+
+STAGES = {
+    Stage.MINE: StageCode("training.mine:run", "training.mine:MineConfig"),
+    Stage.SYNTHESIZE: StageCode("training.synthesize:run", "training.synthesize:SynthesizeConfig", keeps_paid=True),
+    Stage.DISTILL: StageCode("training.distill:run", "training.distill:DistillConfig"),
+    Stage.REFINE: StageCode("training.refine:run", "training.refine:RefineConfig"),
+    Stage.EVALUATE: StageCode("training.evaluate:run", "training.evaluate:EvaluateConfig"),
+    Stage.PROMOTE: StageCode("training.registry:run", "training.registry:PromoteConfig"),
+}
+"""Ours, in the order in which they run."""
