@@ -20,6 +20,21 @@ MANIFEST_VERSION = 1
 _FIELD = re.compile(r"at `\$\.?([^`]*)`|(?:field|missing required field) `([^`]*)`")
 
 
+class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model was made: enough to make it again, and to say what it was measured to do."""
+
+    data: dict[str, str] = {}
+    """Hashes of what it was trained on, by name."""
+    recipe: str = ""
+    recipe_hash: str = ""
+    commit: str = ""
+    """The git commit of the code that made it, with `-dirty` where files differed from it; "" outside of git."""
+    parent: str | None = None
+    """The version that was current then."""
+    metrics: dict[str, float] = {}
+    """What its evaluation found, by name."""
+
+
 class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model as it is served."""
 
@@ -34,6 +49,11 @@ class ModelManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: FusionWeights = FusionWeights()
     constraint: Constraint = Constraint.LABEL
     """How the model is decoded where `WHYRANK_MODEL_CONSTRAINT` is `auto`."""
+    bi_encoder: str | None = None
+    """The name of the bi-encoder whose similarities the verdicts carry; None: they carry none."""
+    served_name: str | None = None
+    """The name that the model server knows it by; None: `WHYRANK_MODEL_NAME`."""
+    history: History | None = None
     version: int = MANIFEST_VERSION
 
 
@@ -65,7 +85,7 @@ def save_manifest(manifest: ModelManifest, path: Path) -> None:
 
 
 def model_revision(manifest: ModelManifest | None, model_name: str, constraint: Constraint | None = None) -> str:
-    """64 bits in hex of all that decides an answer: model, adapter, prompt, and the constraint in use.
+    """64 bits in hex of all that decides a verdict: model, adapter, prompt, bi-encoder, and the constraint in use.
 
     Without a manifest only the name under which the model is served is known; `constraint` is the manifest's
     unless given. Fusion weights are not in it: they change the order, not the verdicts.
@@ -74,6 +94,8 @@ def model_revision(manifest: ModelManifest | None, model_name: str, constraint: 
         made_of: tuple[object, ...] = (model_name,)
     else:
         made_of = (manifest.name, manifest.base, manifest.adapter, sorted(manifest.material.items()))
+        if manifest.bi_encoder is not None:
+            made_of += (manifest.bi_encoder,)
         constraint = constraint or manifest.constraint
     parts = (made_of, PROMPT_VERSION, constraint)
     return blake2b(msgspec.json.encode(parts), digest_size=8).hexdigest()

@@ -39,10 +39,26 @@ class Settings(BaseSettings):
     model_manifest: Path | None = Field(
         None, description="Manifest of the served model: its revision and fusion weights."
     )
+    shadow_manifest: Path | None = Field(
+        None, description="Manifest of a model that is tried beside the served one, while the file is there."
+    )
+    shadow_share: float = Field(
+        0.0, ge=0.0, le=1.0, description="Share of searches that the shadow judges, too, in the background; 0 for none."
+    )
+    model_swap: Literal["host", "lora"] = Field(
+        "host",
+        description="How a promoted version comes into service: `host`, by the model host that `whyrank up` starts; "
+        "`lora`, by loading its adapter into the running vLLM at WHYRANK_MODEL_URL.",
+    )
     model_constraint: Literal["auto", "quote", "label", "none"] = Field(
         "auto",
         description="Constrained decoding: `quote` binds quotes to the passage's own sentences, `label` only the "
         "label, `none` for servers without it; `auto` takes the manifest's.",
+    )
+    bi_encoder: Path | None = Field(
+        None,
+        description="Folder of the bi-encoder that the manifest names; workers read it when it is there. "
+        "Unset: verdicts without similarity.",
     )
 
     # The sidecar
