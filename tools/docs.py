@@ -55,9 +55,11 @@ def cli_page() -> str:
 
 def _commands(path: str, command: Any) -> list[tuple[str, Any]]:
     # typer carries a click of its own, whose classes have no public name
-    if hasattr(command, "commands"):
-        return [pair for name, sub in command.commands.items() for pair in _commands(f"{path} {name}", sub)]
-    return [(path, command)]
+    if not hasattr(command, "list_commands"):
+        return [(path, command)]
+    context = command.context_class(command, info_name=path)
+    subs = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
+    return [pair for name, sub in subs for pair in _commands(f"{path} {name}", sub)]
 
 
 def _describe(command: Any, path: str) -> str:
