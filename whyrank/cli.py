@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.markup import escape
 
 from whyrank import console
+from whyrank.commands import Commands
 from whyrank.console import err, out
 from whyrank.embedded import state as states
 from whyrank.embedded.state import Phase, State
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 app = typer.Typer(
+    cls=Commands,
     help="Explainable reranking for OpenSearch and Elasticsearch.",
     no_args_is_help=True,
     add_completion=False,
