@@ -60,6 +60,10 @@ class Settings(BaseSettings):
         description="Folder of the bi-encoder that the manifest names; workers read it when it is there. "
         "Unset: verdicts without similarity.",
     )
+    teacher_url: str | None = Field(
+        None, description="Teacher of training (OpenAI protocol), with /v1; the recipe names its model."
+    )
+    teacher_api_key: SecretStr | None = Field(None, description="Bearer token for the teacher.")
 
     # The sidecar
     host: str = Field("127.0.0.1", description="Address the sidecar binds.")
