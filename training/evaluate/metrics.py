@@ -204,6 +204,8 @@ class Metrics(msgspec.Struct, frozen=True):
     """By system, then measure: the mean of the collections' means."""
     comparisons: tuple[Comparison, ...]
     """Over all collections: every comparison of the primary measure, corrected together."""
+    weights: dict[System, FusionWeights]
+    """By which each system of more than one signal was ordered."""
     encoder: str
     """The bi-encoder's name."""
     lm_adds: Answer
