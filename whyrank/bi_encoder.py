@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -31,26 +31,39 @@ class EncoderDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """How a model is used: `encoder.json` beside its `model.onnx` and `tokenizer.json`."""
 
     name: str
-    pooling: str
-    """`cls` or `mean`: what of the last layer is the text's vector."""
+    pooling: Literal["cls", "mean"]
+    """What of the last layer is the text's vector: that of its first token, or the mean of all."""
     query_prefix: str = ""
     passage_prefix: str = ""
     max_tokens: int = 512
 
 
+def describe(folder: Path) -> EncoderDescription:
+    """What a model folder holds, without loading it. Raises BadRequestError for a folder that is none."""
+    try:
+        return msgspec.json.decode((folder / DESCRIPTION).read_bytes(), type=EncoderDescription)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError("bi_encoder", f"{folder} holds no bi-encoder: {error}") from error
+
+
 class BiEncoder:
-    """A model folder, loaded. Safe to use from several threads. Raises BadRequestError for a folder that is none."""
+    """A model folder, loaded. Safe to use from several threads. Raises BadRequestError for a folder that is none.
+
+    `threads` is how many cores one call computes on; None: all that this process may use.
+    """
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         import onnxruntime  # noqa: PLC0415  a third of a second that most commands need not spend
         from tokenizers import Tokenizer  # noqa: PLC0415
 
+        self.description = describe(folder)
         try:
-            self.description = msgspec.json.decode((folder / DESCRIPTION).read_bytes(), type=EncoderDescription)
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
             options.log_severity_level = 3
+            # Its threads would spin between two calls, on cores that the model server computes on
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
                 str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
             )
@@ -99,5 +112,6 @@ class BiEncoder:
         else:
             weights = mask[:, :, None].astype(np.float32)
             pooled = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
-        unit: Vectors = (pooled / np.linalg.norm(pooled, axis=1, keepdims=True)).astype(np.float32)
+        lengths = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        unit: Vectors = (pooled / lengths).astype(np.float32)
         return unit

@@ -128,6 +128,10 @@ def enable(
     passage_tokens: Annotated[
         int | None, typer.Option(min=16, max=8192, help="How much of a document the model reads, tokens [256].")
     ] = None,
+    similarity: Annotated[
+        bool | None,
+        typer.Option("--similarity/--no-similarity", help="Whether the bi-encoder has a say in the order [yes]."),
+    ] = None,
     home: Home = DEFAULT_HOME,
     engine_url: EngineUrl = None,
 ) -> None:
@@ -146,6 +150,7 @@ def enable(
         "deadline_ms": deadline_ms,
         "mode": mode,
         "passage_tokens": passage_tokens,
+        "similarity": similarity,
     }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 

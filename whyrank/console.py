@@ -55,7 +55,7 @@ def parts_table(state: State) -> RenderableType:
 def policies_table(policies: Iterable[Policy]) -> RenderableType:
     """Policies, a line each."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("index", "fields", "window", "deadline", "mode", "tokens", "enabled"):
+    for name in ("index", "fields", "window", "deadline", "mode", "tokens", "similarity", "enabled"):
         table.add_column(name, justify="right" if name in ("window", "deadline", "tokens") else "left")
     for policy in policies:
         table.add_row(
@@ -65,6 +65,7 @@ def policies_table(policies: Iterable[Policy]) -> RenderableType:
             f"{policy.deadline_ms} ms",
             policy.mode.value,
             str(policy.passage_tokens),
+            "yes" if policy.similarity else "no",
             "yes" if policy.enabled else "no",
         )
     return table
@@ -101,6 +102,8 @@ def orders(ranking: Mapping[str, Any], titles: Mapping[tuple[str, str], str], to
         head = Text.assemble((f"{place}. ", "bold"), (title(hit), "bold"))
         if hit["label"] is not None:
             head.append("  ").append_text(_LABELS[hit["label"]]).append(f"  {hit['relevance']:.2f}", style="dim")
+            if hit.get("similarity") is not None:
+                head.append(f", similarity {hit['similarity']:.2f}", style="dim")
         reasons.append(head)
         reasons.append(Padding(explanation(hit), (0, 0, 0, 3)))
     return Group(table, *reasons)

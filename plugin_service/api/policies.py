@@ -16,6 +16,7 @@ class Weights(BaseModel):
 
     engine: float
     relevance: float
+    similarity: float
 
 
 class PolicyView(BaseModel):
@@ -29,6 +30,8 @@ class PolicyView(BaseModel):
     mode: Mode
     passage_tokens: int
     weights: Weights | None
+    similarity: bool
+    """False: the bi-encoder's similarity has no weight."""
 
 
 class PolicyList(BaseModel):

@@ -53,6 +53,8 @@ class HitView(BaseModel):
     status: HitStatus
     failure: str | None
     relevance: float | None
+    similarity: float | None
+    """Cosine of query and passage by the bi-encoder; null where it is not known."""
     label: int | None
     label_probabilities: tuple[float, float, float] | None
     grounded: bool
@@ -92,6 +94,7 @@ def view_hit(hit: RankedHit, position: int) -> HitView:
         status=status_of(hit),
         failure=None if hit.failure is None else hit.failure.kind.value,
         relevance=None if verdict is None else verdict.relevance,
+        similarity=None if verdict is None else verdict.similarity,
         label=label_of(hit),
         label_probabilities=None if verdict is None else verdict.label_probabilities,
         grounded=verdict is not None and verdict.grounded,
@@ -111,7 +114,7 @@ def view_ranking(ranking: Ranking) -> RankingView:
         status=ranking.status,
         reason=ranking.reason,
         created=ranking.created,
-        weights=Weights(engine=ranking.weights.engine, relevance=ranking.weights.relevance),
+        weights=Weights.model_validate(ranking.weights, from_attributes=True),
         judged=ranking.judged,
         missing=ranking.missing,
         hits=[view_hit(hit, position) for position, hit in enumerate(ranking.hits)],

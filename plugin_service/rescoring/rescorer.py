@@ -34,7 +34,7 @@ from plugin_service.rescoring.ports import (
 from whyrank.errors import EngineError, StoreUnavailableError
 from whyrank.keys import PairKeys
 from whyrank.passages import fit, needs_fragments
-from whyrank.types import Candidate, Mode, Pair, Policy, Priority, RankedHit, Ranking, Status
+from whyrank.types import Candidate, FusionWeights, Mode, Pair, Policy, Priority, RankedHit, Ranking, Status
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +60,17 @@ class RankRequest(msgspec.Struct, frozen=True):
     """Names a paging session, so that later pages find this ranking without its id."""
     follow_pin: bool = False
     """True for pages after the first: keep the order of the session's newest ranking, if there is one."""
+    ordered: bool = True
+    """False: the candidates' order says nothing, so that the engine's signal has no weight."""
+
+    def weights(self, of_model: FusionWeights) -> FusionWeights:
+        """What the signals weigh here: the policy's weights, else the model's, without what is switched off."""
+        given = self.policy.weights or of_model
+        return replace(
+            given,
+            engine=given.engine if self.ordered else 0.0,
+            similarity=given.similarity if self.policy.similarity else 0.0,
+        )
 
 
 class _Work(msgspec.Struct, frozen=True):
@@ -189,7 +200,7 @@ class Rescorer:
             status=status,
             reason=reason,
             created=time.time(),
-            weights=request.policy.weights or model.weights,
+            weights=request.weights(model.weights),
             hits=engine_hits(request.candidates, keys),
         )
 

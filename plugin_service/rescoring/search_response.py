@@ -150,6 +150,8 @@ def _entries(position: int, ranked: RankedHit | None, plan: Plan) -> dict[str, o
         return entries
     entries["whyrank.label"] = (verdict.label,)
     entries["whyrank.relevance"] = (float(verdict.relevance),)
+    if verdict.similarity is not None:
+        entries["whyrank.similarity"] = (float(verdict.similarity),)
     if verdict.mode is Mode.REASON:
         entries["whyrank.grounded"] = (verdict.grounded,)
         if plan.explain and verdict.grounded and verdict.explanation:

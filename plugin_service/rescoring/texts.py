@@ -11,14 +11,12 @@ from msgspec.structs import replace
 from plugin_service.rescoring.rescorer import RankRequest, Rescorer
 from whyrank.passages import content_hash
 from whyrank.ranking import fuse
-from whyrank.types import Candidate, Fragment, FusionWeights, Mode, Policy, RankedHit, Ranking, Status
+from whyrank.types import Candidate, Fragment, Mode, Policy, RankedHit, Ranking, Status
 
 WINDOW = 100
 """Texts per ranking: bounds what one round trip to the stores carries."""
 
 FIELD = "text"
-_WEIGHTS = FusionWeights(engine=0.0, relevance=1.0)
-"""These callers send no engine score: the order is by relevance alone."""
 _SEVERITY = (Status.COMPLETE, Status.PENDING, Status.PARTIAL, Status.WARMING, Status.SHED, Status.FAILED)
 
 
@@ -45,10 +43,11 @@ class TextsRanking(msgspec.Struct, frozen=True):
 
 
 async def rank_texts(rescorer: Rescorer, request: TextsRequest) -> TextsRanking:
-    """Rank the texts by relevance within the deadline; like `Rescorer.rank`, it never raises.
+    """Rank the texts within the deadline; like `Rescorer.rank`, it never raises.
 
-    Windows are ranked side by side, and rejoined by the same rule that orders one: judged texts by relevance
-    among the places that judged texts hold, every other text where it was.
+    These callers send no engine score, and any order: the model's other signals alone decide. Windows are ranked side
+    by side, and rejoined by the same rule that orders one: judged texts among the places that judged texts hold, every
+    other text where it was.
     """
     policy = Policy(
         index="texts",
@@ -57,7 +56,6 @@ async def rank_texts(rescorer: Rescorer, request: TextsRequest) -> TextsRanking:
         deadline_ms=request.deadline_ms,
         mode=request.mode,
         passage_tokens=request.passage_tokens,
-        weights=_WEIGHTS,
     )
     rankings = await asyncio.gather(
         *(
@@ -68,6 +66,7 @@ async def rank_texts(rescorer: Rescorer, request: TextsRequest) -> TextsRanking:
                     policy=policy,
                     search_id=request.search_id,
                     tenant=request.tenant,
+                    ordered=False,
                 )
             )
             for start in range(0, len(request.texts), WINDOW)
@@ -90,7 +89,7 @@ def _candidates(texts: Sequence[str], start: int) -> tuple[Candidate, ...]:
 
 def _joined_hits(rankings: Sequence[Ranking]) -> tuple[RankedHit, ...]:
     hits = [replace(hit, engine_position=int(hit.id)) for ranking in rankings for hit in ranking.hits]
-    return fuse(sorted(hits, key=lambda hit: hit.engine_position), _WEIGHTS)
+    return fuse(sorted(hits, key=lambda hit: hit.engine_position), rankings[0].weights)
 
 
 def _joined_status(rankings: Sequence[Ranking]) -> tuple[Status, str]:

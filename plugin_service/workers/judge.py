@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -16,12 +16,19 @@ import structlog
 from plugin_service.adapters.broker import Job
 from plugin_service.adapters.leases import Claim, Leases
 from plugin_service.adapters.manifest import ServedModel
+from plugin_service.adapters.similarity import Similarity
 from plugin_service.rescoring.ports import Outcome
 from plugin_service.workers.gate import Gate
 from plugin_service.workers.keepalive import Keepalive
 from plugin_service.workers.metrics import WorkerMetrics
 from whyrank import verdict
-from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError, StoreUnavailableError
+from whyrank.errors import (
+    ModelError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    ModelUnknownError,
+    StoreUnavailableError,
+)
 from whyrank.model_client import ModelClient
 from whyrank.types import FailureKind, Pair, Priority, Verdict, VerdictFailure
 
@@ -29,6 +36,8 @@ _T = TypeVar("_T")
 _SUSPECT_ATTEMPTS = 4
 """A prompt whose answers time out or are 500 so often is given up, so that it cannot hold the others for ever."""
 _STORE_PAUSE_S = (0.1, 5.0)
+_INCOMPLETE_TTL_S = 3600
+"""A verdict that should carry a similarity and does not is kept no longer: it costs its window that signal."""
 _DETAIL_CHARS = 300
 _log = structlog.get_logger(__name__)
 
@@ -42,27 +51,45 @@ class _End(StrEnum):
 
     DEMOTED = "demoted"
     SKIPPED = "skipped"
+    OBSOLETE = "obsolete"
     ERROR = "error"
+
+
+class _ObsoleteError(Exception):
+    """The model of the job is served no more."""
+
+
+class ServedModels(Protocol):
+    """What the model server serves, as the manifests say."""
+
+    def of(self, revision: str) -> ServedModel | None:
+        """The model of this revision; None where it is not served, or can no longer be told from another."""
+        ...
+
+    def wanted(self, revision: str) -> bool:
+        """Whether the server has this model, or will have it again."""
+        ...
 
 
 class Judge:
     """All methods run on one event loop.
 
-    `served` tells the model that the model server serves now. `verdict_ttl_s`, `running_s` and `lease_s` are
-    how long verdicts, leases of pairs being judged, and leases of enqueued pairs last, in seconds.
+    `served` tells what the model server serves. `verdict_ttl_s`, `running_s` and `lease_s` are how long verdicts, leases of pairs being judged, and leases of enqueued pairs last, in seconds. Without
+    `similarity` verdicts carry none.
     """
 
     def __init__(
         self,
         leases: Leases,
         model: ModelClient,
-        served: Callable[[], ServedModel],
+        served: ServedModels,
         keepalive: Keepalive,
         metrics: WorkerMetrics,
         *,
         verdict_ttl_s: int,
         running_s: float,
         lease_s: float,
+        similarity: Similarity | None = None,
     ) -> None:
         self._leases = leases
         self._model = model
@@ -72,6 +99,7 @@ class Judge:
         self._verdict_ttl_s = verdict_ttl_s
         self._running_s = running_s
         self._lease_s = lease_s
+        self._similarity = similarity
         self._gate = Gate()
         self._running: dict[str, asyncio.Task[Job | None]] = {}
         self._stopping = False
@@ -109,8 +137,8 @@ class Judge:
         started = time.time()
         self._metrics.queue_seconds.labels(job.priority.value).observe(max(0.0, started - job.enqueued_at))
         with structlog.contextvars.bound_contextvars(search_id=job.search_id, job_id=job.id):
-            served = self._served()
-            if job.model_revision != served.revision:
+            served = self._served.of(job.model_revision)
+            if served is None:
                 # Its verdicts would be kept under a model that did not give them.
                 await self._store(lambda: self._leases.drop([pair.key for pair in job.pairs]))
                 self._finish(job, "obsolete", started, Counter(skipped=len(job.pairs)), revision=job.model_revision)
@@ -154,11 +182,15 @@ class Judge:
     async def _pair(self, job: Job, pair: Pair, served: ServedModel, held: set[str]) -> str:
         """Judge one pair and keep the outcome. Its fault must not touch the job's other pairs."""
         try:
-            outcome = await self._ask(job, pair, served)
+            outcome, ttl_s = await self._outcome(job, pair, served)
             if outcome is None:
                 return _End.DEMOTED
-            await self._store(lambda: self._leases.land(pair.key, outcome, self._verdict_ttl_s))
+            await self._store(lambda: self._leases.land(pair.key, outcome, ttl_s))
             held.discard(pair.key)
+        except _ObsoleteError:
+            held.discard(pair.key)
+            await self._store(lambda: self._leases.drop([pair.key]))
+            return _End.OBSOLETE
         except Exception:  # noqa: BLE001
             _log.exception("pair_failed", key=pair.key)
             held.discard(pair.key)
@@ -169,20 +201,44 @@ class Judge:
         _log.info("pair_not_judged", key=pair.key, kind=outcome.kind.value, detail=outcome.detail)
         return outcome.kind.value
 
+    async def _outcome(self, job: Job, pair: Pair, served: ServedModel) -> tuple[Outcome | None, int]:
+        """What `_ask` gives, a verdict with the similarity that was computed meanwhile; and how long it is kept."""
+        if self._similarity is None or served.bi_encoder is None:
+            return await self._ask(job, pair, served), self._verdict_ttl_s
+        cosines = asyncio.create_task(self._similarity.of(served.bi_encoder, pair.query, [pair.passage.text]))
+        try:
+            outcome = await self._ask(job, pair, served)
+            if not isinstance(outcome, Verdict):
+                return outcome, self._verdict_ttl_s
+            found = await cosines
+        finally:
+            cosines.cancel()
+        if found is None:
+            return outcome, min(self._verdict_ttl_s, _INCOMPLETE_TTL_S)
+        return msgspec.structs.replace(outcome, similarity=found[0]), self._verdict_ttl_s
+
     async def _ask(self, job: Job, pair: Pair, served: ServedModel) -> Outcome | None:
-        """The model's outcome, for as long as it takes; None when no search waits for it any more meanwhile."""
+        """The model's outcome, for as long as it takes; None when no search waits for it any more meanwhile.
+
+        Raises _ObsoleteError when another model took its place meanwhile: the job's is asked by its own name, so
+        no other can answer for it, and where there is no such name, nobody is asked.
+        """
         expires_at = job.expires_at if job.priority is Priority.INTERACTIVE else None
         suspicions = 0
         while await self._gate.wait(expires_at):
+            if self._served.of(job.model_revision) is None:
+                raise _ObsoleteError
             started = time.perf_counter()
             try:
                 with self._metrics.in_flight.track_inprogress():
-                    answer = await self._model.ask(pair.query, pair.passage, job.mode, served.constraint)
+                    answer = await self._model.ask(pair.query, pair.passage, job.mode, served.constraint, served.name)
             except ModelRefusedError as error:
                 self._gate.succeeded()
                 kind = FailureKind.TOO_LONG if error.too_long else FailureKind.REFUSED
                 return VerdictFailure(kind, str(error)[:_DETAIL_CHARS])
             except ModelError as error:
+                if isinstance(error, ModelUnknownError) and not self._served.wanted(job.model_revision):
+                    raise _ObsoleteError from error
                 self._metrics.retries.labels("model").inc()
                 self._gate.failed(error)
                 suspicions += not isinstance(error, ModelUnavailableError) or error.suspect

@@ -14,7 +14,7 @@ class WorkerMetrics:
         self.registry = registry or CollectorRegistry()
         self.pairs = Counter(
             "whyrank_worker_pairs",
-            "Pairs by mode and what became of them: judged, a failure's kind, demoted, skipped, error.",
+            "Pairs by mode and what became of them: judged, a failure's kind, demoted, skipped, obsolete, error.",
             ["mode", "outcome"],
             registry=self.registry,
         )
@@ -43,5 +43,11 @@ class WorkerMetrics:
             "whyrank_worker_retries",
             "Attempts that are made again, by what was away: model, store.",
             ["part"],
+            registry=self.registry,
+        )
+        self.similarities = Counter(
+            "whyrank_worker_similarities",
+            "Pairs by what the bi-encoder gave them: known, or why not: absent, other, broken, failed, late.",
+            ["result"],
             registry=self.registry,
         )

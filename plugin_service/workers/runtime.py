@@ -6,10 +6,13 @@ import asyncio
 import threading
 from contextlib import AsyncExitStack
 
+import structlog
+
 from plugin_service.adapters.broker import Job
 from plugin_service.adapters.leases import Leases
-from plugin_service.adapters.manifest import ManifestFile
+from plugin_service.adapters.manifest import ManifestFile, ServedModel
 from plugin_service.adapters.redis_link import RedisLink
+from plugin_service.adapters.similarity import Similarity
 from plugin_service.workers.judge import Judge
 from plugin_service.workers.keepalive import Keepalive
 from plugin_service.workers.metrics import WorkerMetrics
@@ -18,6 +21,7 @@ from whyrank.settings import Settings
 
 _REDIS_TIMEOUT_S = 2.0
 """Nobody waits in front of a worker: it is more patient with Redis than a search."""
+_log = structlog.get_logger(__name__)
 
 
 class Runtime:
@@ -57,7 +61,7 @@ class Runtime:
     async def _open(self) -> None:
         settings = self._settings
         manifest = ManifestFile(settings)
-        manifest.current()  # Better no worker than one that does not know what it serves.
+        served = manifest.current()  # Better no worker than one that does not know what it serves.
         link = RedisLink(settings.redis_url.get_secret_value(), _REDIS_TIMEOUT_S)
         self._stack.push_async_callback(link.close)
         key = settings.model_api_key
@@ -73,10 +77,21 @@ class Runtime:
         self._judge = Judge(
             Leases(link),
             model,
-            manifest.current,
+            manifest,
             keepalive,
             self._metrics,
             verdict_ttl_s=settings.verdict_ttl_s,
             running_s=running_s,
             lease_s=settings.lease_s,
+            similarity=self._open_similarity(served),
         )
+
+    def _open_similarity(self, served: ServedModel) -> Similarity | None:
+        folder = self._settings.bi_encoder
+        if folder is None:
+            if served.bi_encoder is not None:
+                _log.warning("no_bi_encoder", named=served.bi_encoder, hint="set WHYRANK_BI_ENCODER to its folder")
+            return None
+        similarity = Similarity(folder, lambda result, pairs: self._metrics.similarities.labels(result).inc(pairs))
+        self._stack.push_async_callback(similarity.close)
+        return similarity

@@ -26,6 +26,7 @@ def verdict(label: int = 1, explanation: str = 'The document states "a b".') -> 
         mode=Mode.REASON,
         model_revision="rev-1",
         truncated=True,
+        similarity=-0.125,
     )
 
 
@@ -53,7 +54,7 @@ def ranking(ranking_id: str | None = None) -> Ranking:
         status=Status.PARTIAL,
         reason="deadline",
         created=1_700_000_000.5,
-        weights=FusionWeights(engine=0.3, relevance=0.7),
+        weights=FusionWeights(engine=0.3, relevance=0.6, similarity=0.1),
         hits=(
             RankedHit("a", "docs", 0, 2.5, 0.9, "k", verdict()),
             RankedHit("b", "docs", 1, None, key="l"),

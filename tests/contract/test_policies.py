@@ -31,7 +31,8 @@ NEWS = Policy(
     mode=Mode.LABEL,
     passage_tokens=512,
     enabled=False,
-    weights=FusionWeights(engine=0.25, relevance=0.75),
+    weights=FusionWeights(engine=0.25, relevance=0.5, similarity=0.25),
+    similarity=False,
 )
 
 

@@ -163,10 +163,12 @@ async def test_a_check_that_fails_or_hangs_is_a_part_that_is_down(fault: str, mo
 
 async def test_policies_are_listed() -> None:
     sidecar = Sidecar()
-    sidecar.policies.policies["a"] = Policy(index="a", fields=("x",), weights=FusionWeights(0.25, 0.75))
+    weights = FusionWeights(0.25, 0.5, 0.25)
+    sidecar.policies.policies["a"] = Policy(index="a", fields=("x",), weights=weights, similarity=False)
     listed = (await sidecar.client().get("/_whyrank/policies")).json()["policies"]
     assert [policy["index"] for policy in listed] == ["a", "docs"]
-    assert listed[0]["weights"] == {"engine": 0.25, "relevance": 0.75}
+    assert listed[0]["weights"] == {"engine": 0.25, "relevance": 0.5, "similarity": 0.25}
+    assert [policy["similarity"] for policy in listed] == [False, True]
     assert listed[1] == {
         "index": "docs",
         "enabled": True,
@@ -176,6 +178,7 @@ async def test_policies_are_listed() -> None:
         "mode": "reason",
         "passage_tokens": 256,
         "weights": None,
+        "similarity": True,
     }
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from plugin_service.api.rankings import Cursor
 from tests.fakes.sidecar import Sidecar, judge
-from whyrank.types import FailureKind, RankedHit, Ranking, VerdictFailure
+from whyrank.types import FailureKind, FusionWeights, Pair, Passage, RankedHit, Ranking, VerdictFailure
 
 TEXTS = ["Nothing here. At all.", "You sort a list by list.sort. It is stable.", "A list holds items."]
 
@@ -53,6 +53,24 @@ async def test_a_ranking_is_read_in_the_order_that_was_answered() -> None:
     assert best["quotes"] == [{"text": "You sort a list by list", "start": 0, "end": 23}]
     assert best["label_probabilities"] == [0.0, 0.0, 1.0]
     assert "no-store" in response.headers["cache-control"]
+
+
+async def test_the_bi_encoder_has_its_say_and_is_shown() -> None:
+    """Texts have no engine's order, so that its weight counts for nothing; more similar is higher."""
+    sidecar = Sidecar()
+    sidecar.model.info = replace(sidecar.model.info, weights=FusionWeights(engine=0.5, relevance=0.0, similarity=0.5))
+    similarities = dict(zip(TEXTS, (0.4, 0.2, 0.6), strict=True))
+    sidecar.jobs.judge = lambda pair: replace(judge(pair), similarity=similarities[pair.passage.text])
+    body = (await sidecar.client().get(f"/v1/rankings/{await ranked(sidecar)}")).json()
+    assert body["weights"] == {"engine": 0.0, "relevance": 0.0, "similarity": 0.5}
+    assert [(hit["similarity"], hit["score"]) for hit in body["hits"]] == [
+        (0.6, 1.0),
+        (0.4, pytest.approx(0.5)),
+        (0.2, 0.0),
+    ]
+    assert [hit["relevance"] for hit in body["hits"]] == [
+        judge(Pair("", "sort a list", Passage(TEXTS[i]))).relevance for i in (2, 0, 1)
+    ]
 
 
 async def test_verdicts_that_land_later_are_in_the_ranking() -> None:

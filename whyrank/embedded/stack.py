@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from whyrank.embedded import engine, model_server, valkey
+from whyrank.embedded import bi_encoder, engine, model_host, model_server, valkey
 from whyrank.embedded import state as states
 from whyrank.embedded.cache import Cache, Progress
 from whyrank.embedded.parts import Part, answers, environment, free_port
 from whyrank.embedded.process import Launch
 from whyrank.embedded.state import ENGINE, MODEL, SIDECAR, VALKEY, WORKER, State
 from whyrank.embedded.supervisor import Supervisor, supervise
+from whyrank.settings import Settings
 
 PORTS = {SIDECAR: (8080, 8179), MODEL: (8000, 8079), VALKEY: (6380, 6479), WORKER: (9808, 9907), ENGINE: engine.PORTS}
 
@@ -53,13 +54,15 @@ def build(home: Path, *, with_model: bool, sidecar_port: int, cache: Cache) -> S
         "port": ports[SIDECAR],
         "worker_metrics_port": ports[WORKER],
         "secret": secret(home),
+        "bi_encoder": Settings().bi_encoder or bi_encoder.folder(cache),
     }
     if with_model:
         urls[MODEL] = model_server.url(ports[MODEL])
         values |= {
             "model_url": urls[MODEL],
             "model_name": model_server.SERVED_NAME,
-            "model_manifest": model_server.write_manifest(home / "model"),
+            "model_manifest": model_host.write_first_manifest(home, model_server.registry(home)),
+            "shadow_manifest": model_host.shadow_path(home),
         }
     ours = environment(values)
 
@@ -78,7 +81,7 @@ def build(home: Path, *, with_model: bool, sidecar_port: int, cache: Cache) -> S
     ]
     if with_model:
         # Searches are answered without the model, so what answers them gets the processor first.
-        parts.append(replace(model_server.part(ports[MODEL], cache), after=(ENGINE, SIDECAR)))
+        parts.append(replace(model_host.part(home, ports[MODEL], cache), after=(ENGINE, SIDECAR)))
     return Stack(parts, urls)
 
 
@@ -104,7 +107,10 @@ def secret(home: Path) -> str:
 def up(home: Path, *, with_model: bool, sidecar_port: int, on_start: Callable[[Supervisor], None]) -> None:
     """Run the stack in this process until SIGINT or SIGTERM. Raises AlreadyRunningError."""
     with states.holding(home):
-        stack = build(home, with_model=with_model, sidecar_port=sidecar_port, cache=Cache())
+        cache = Cache()
+        stack = build(home, with_model=with_model, sidecar_port=sidecar_port, cache=cache)
+        if Settings().bi_encoder is None:
+            bi_encoder.install_beside(cache, home / "logs" / "bi-encoder.log")
         asyncio.run(supervise(home, stack.parts, stack.urls, on_start))
 
 
