@@ -79,6 +79,24 @@ async def test_a_document_is_written_read_replaced_and_deleted(engine: Engine, i
     assert await engine.get_document(index, odd_id) is None
 
 
+async def test_writes_count_replacements_and_deletions_too(engine: Engine, index: str) -> None:
+    ((id_, before),) = (await engine.writes(index)).items()
+    await engine.put_document(index, "a", {"n": 1})
+    await engine.put_document(index, "a", {"n": 2})
+    await engine.bulk(index, [("b", {"n": 1}), ("c", {"n": 1})])
+    await engine.delete_document(index, "b")
+    assert await engine.writes(index) == {id_: before + 5}
+
+
+async def test_an_index_made_anew_counts_for_itself(engine: Engine, index: str) -> None:
+    before = await engine.writes(index)
+    await engine.delete_index(index)
+    await engine.ensure_index(index, {}, {})
+    after = await engine.writes(index)
+    assert list(after.values()) == [0]
+    assert after.keys().isdisjoint(before)
+
+
 async def test_a_refreshed_write_is_seen_by_the_next_search(engine: Engine, index: str) -> None:
     await engine.put_document(index, "a", {"n": 1}, refresh=True)
     assert await engine.count(index) == 1
@@ -151,6 +169,7 @@ async def test_an_error_of_the_documents_source_is_not_ours_to_map(engine: Engin
         lambda e: e.search_many("whyrank-nowhere", [{}]),
         lambda e: anext(aiter(e.scan("whyrank-nowhere", by="n"))),
         lambda e: e.count("whyrank-nowhere"),
+        lambda e: e.writes("whyrank-nowhere"),
         lambda e: e.refresh("whyrank-nowhere"),
     ],
 )
@@ -312,6 +331,7 @@ def _calls(engine: Engine) -> dict[str, Callable[[], Awaitable[object]]]:
         "scan": lambda: anext(aiter(engine.scan("i", by="n"))),
         "refresh": lambda: engine.refresh("i"),
         "count": lambda: engine.count("i"),
+        "writes": lambda: engine.writes("i"),
     }
 
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Any
+from uuid import uuid4
 from zlib import crc32
 
 from typing_extensions import override
@@ -32,6 +33,8 @@ class _Index:
         self.mappings = mappings
         self.documents: dict[str, dict[str, Any]] = {}
         self.visible: dict[str, dict[str, Any]] = {}
+        self.id = uuid4().hex
+        self.writes = 0
 
     def refusal(self, document: Json) -> str | None:
         properties = self.mappings.get("properties", {})
@@ -97,6 +100,7 @@ class FakeEngine(Engine):
         if refusal := target.refusal(document):
             raise EngineError(f"engine answered 400: {refusal}")
         target.documents[id] = json.loads(json.dumps(document))  # as it comes back from an engine
+        target.writes += 1
         if refresh:
             target.visible = dict(target.documents)
 
@@ -108,6 +112,7 @@ class FakeEngine(Engine):
     async def delete_document(self, index: str, id: str, *, refresh: bool = False) -> bool:
         target = self._index(index)
         found = target.documents.pop(id, None) is not None
+        target.writes += found
         if refresh:
             target.visible = dict(target.documents)
         return found
@@ -190,6 +195,10 @@ class FakeEngine(Engine):
     @override
     async def count(self, index: str) -> int:
         return len(self._index(index).visible)
+
+    @override
+    async def writes(self, index: str) -> dict[str, int]:
+        return {self._index(index).id: self._index(index).writes}
 
     @override
     async def close(self) -> None:

@@ -97,6 +97,23 @@ async def index_actions(index: str, documents: Documents) -> AsyncIterator[dict[
             yield _action(index, id_, document)
 
 
+WRITES = "indices.*.uuid,indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.max_seq_no"
+"""What `writes_of` reads of an index's statistics, for `filter_path`."""
+
+
+def writes_of(answer: Mapping[str, Any]) -> dict[str, int]:
+    """Sequence numbers given out so far, over an index's primary shards: they count from 0, and are -1 when none is."""
+    return {
+        index["uuid"]: sum(
+            copy["seq_no"]["max_seq_no"] + 1
+            for copies in index["shards"].values()
+            for copy in copies
+            if copy["routing"]["primary"]
+        )
+        for index in answer.get("indices", {}).values()
+    }
+
+
 def _action(index: str, id_: str, document: Mapping[str, Any]) -> dict[str, Any]:
     # With an explicit _source, a document that has a field such as "_id" or "_index" of its own stays whole.
     return {"_op_type": "index", "_index": index, "_id": id_, "_source": document}

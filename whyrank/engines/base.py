@@ -177,6 +177,14 @@ class Engine(Protocol):
         """Number of documents that searches see."""
         ...
 
+    async def writes(self, index: str) -> dict[str, int]:
+        """Writes and deletions that each index behind the name has had so far, by the index's own id.
+
+        Counted by the engine's sequence numbers: what was written since is a difference, replaced documents
+        included, and an index that took another's name has an id of its own.
+        """
+        ...
+
     async def close(self) -> None:
         """Release the connections. Closing twice is harmless."""
         ...

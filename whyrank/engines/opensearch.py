@@ -206,6 +206,14 @@ class OpenSearchEngine(Engine):
         return int(answer["count"])
 
     @override
+    async def writes(self, index: str) -> dict[str, int]:
+        with _mapped():
+            answer = await self._client.indices.stats(
+                index=index, metric="docs", params={"level": "shards", "filter_path": _answers.WRITES}
+            )
+        return _answers.writes_of(answer)
+
+    @override
     async def close(self) -> None:
         await self._client.close()
 
