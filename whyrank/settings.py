@@ -104,5 +104,15 @@ class Settings(BaseSettings):
     max_explanation_tokens: int = Field(96, ge=8, le=4096, description="New tokens of an explanation at most.")
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus port of a worker; 0 for none.")
 
+    # Training
+    train_schedule: str | None = Field(
+        None, description="When training runs: a crontab of five fields, in UTC, as `30 2 * * *`. Unset: never."
+    )
+    train_recipe: str = Field("embedded", description="Recipe of scheduled runs: a name of ours, or a file.")
+    train_index: str | None = Field(None, description="Index that scheduled runs learn from; unset: the recipe's.")
+    train_min_new: int = Field(
+        100, ge=1, description="A scheduled run starts when so many documents were written since the last one."
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
     log_format: Literal["json", "console"] = Field("json", description="Form of log lines.")
