@@ -5,14 +5,14 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from ingest.documents import Document, Link, Skipped, make_document
+from ingest.documents import Document, Fragment, Link, Skipped, make_document
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
 """Larger files are skipped: a page of this size is a data dump."""
@@ -33,6 +33,9 @@ _BLOCKS = (
 )
 _MARK = "\x1e"
 """Record separator: stands for the edge of a block, and is therefore dropped from what is read."""
+_PLACE = "\x1d"
+"""Group separator: stands, on both sides of a number, for a place that links can name; dropped as well."""
+_PLACES = re.compile(f"{_PLACE}([0-9]+){_PLACE}")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -40,15 +43,24 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 class HtmlFolder:
     """The HTML files under a folder, in the order of their names.
 
-    `base_url` is where the folder is published; without it, addresses are `file:` ones. What cannot be read is
+    `base_url` is where the folder is published; without it, addresses are `file:` ones. `site` is by default the
+    host of that, or the folder's name. `choose` takes of all paths those that are wanted. What cannot be read is
     skipped and kept in `skipped`. Links that lead out of the folder are not followed, folders that are links
     neither (they could go in circles).
     """
 
-    def __init__(self, root: Path, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        base_url: str | None = None,
+        *,
+        site: str | None = None,
+        choose: Callable[[Sequence[Path]], list[Path]] | None = None,
+    ) -> None:
         self._root = root.resolve()
         self._base = base_url.rstrip("/") + "/" if base_url else self._root.as_uri() + "/"
-        self._site = (urlsplit(base_url).hostname if base_url else None) or self._root.name or "files"
+        self._choose = choose
+        self._site = site or (urlsplit(base_url).hostname if base_url else None) or self._root.name or "files"
         self.skipped: list[Skipped] = []
 
     def paths(self) -> list[Path]:
@@ -61,7 +73,8 @@ class HtmlFolder:
                 for path in (Path(folder, name) for name in names)
                 if path.suffix.lower() in _SUFFIXES
             ]
-        return sorted(found)
+        found.sort()
+        return self._choose(found) if self._choose else found
 
     def documents(self) -> Iterator[Document]:
         """Read the files one after the other; memory holds one."""
@@ -109,13 +122,17 @@ def parse(content: bytes, *, id: str, url: str, site: str) -> Document:
     main = _main(tree)
     if root is None or main is None:
         return make_document(id=id, url=url, title=_file_title(url), body="", site=site)
+    headings = tuple(filter(None, map(_text_of, main.css("h1, h2, h3, h4"))))
+    links = tuple(dict.fromkeys(_links(main, base_url)))
+    body, fragments = _block_text(main)
     return make_document(
         id=id,
         url=url,
         title=title or first_heading or _file_title(url),
-        headings=tuple(filter(None, map(_text_of, main.css("h1, h2, h3, h4")))),
-        links=tuple(dict.fromkeys(_links(main, base_url))),
-        body=_block_text(main),
+        headings=headings,
+        links=links,
+        fragments=fragments,
+        body=body,
         site=site,
         language=language,
     )
@@ -126,7 +143,7 @@ def decode(content: bytes) -> str:
 
     Bytes that the encoding does not know become U+FFFD; control characters that stand for nothing are dropped.
     """
-    return _decode(content).replace("\0", "").replace(_MARK, "")
+    return _decode(content).replace("\0", "").replace(_MARK, "").replace(_PLACE, "")
 
 
 def _decode(content: bytes) -> str:
@@ -161,18 +178,33 @@ def _main(tree: LexborHTMLParser) -> LexborNode | None:
     return body
 
 
-def _block_text(main: LexborNode) -> str:
-    """The text with one block a line, inline elements joined as they are read. Changes the tree.
+def _block_text(main: LexborNode) -> tuple[str, tuple[Fragment, ...]]:
+    """The text with one block a line, inline elements joined as they are read, and its places. Changes the tree.
 
     Marks are set into the tree and the text is taken in one call: a walk node by node costs far more.
     """
+    names: list[str] = []
+    for node in main.css("[id], a[name]"):
+        if name := node.attributes.get("id") or node.attributes.get("name"):
+            node.insert_before(f"{_PLACE}{len(names)}{_PLACE}")
+            names.append(name)
     for pre in main.css("pre"):
         pre.replace_with(_MARK + pre.text(deep=True).replace("\n", _MARK) + _MARK)
     for block in main.css(_BLOCKS):
         block.insert_before(_MARK)
         block.insert_after(_MARK)
-    lines = (" ".join(line.split()) for line in main.text(deep=True).split(_MARK))
-    return "\n".join(line for line in lines if line)
+    lines: list[str] = []
+    fragments: dict[str, Fragment] = {}
+    for block_text in main.text(deep=True).split(_MARK):
+        line = block_text
+        if _PLACE in line:
+            for number in _PLACES.findall(line):
+                # Of an id that stands twice, browsers take the first
+                fragments.setdefault(names[int(number)], Fragment(names[int(number)], len(lines)))
+            line = _PLACES.sub("", line)
+        if line := " ".join(line.split()):
+            lines.append(line)
+    return "\n".join(lines), tuple(fragment for fragment in fragments.values() if fragment.line < len(lines))
 
 
 def _links(main: LexborNode, base_url: str) -> Iterator[Link]:

@@ -35,8 +35,18 @@ MAPPINGS: dict[str, Any] = {
         "site": {"type": "keyword", "ignore_above": 256},
         "language": {"type": "keyword", "ignore_above": 64},
         "content_hash": {"type": "keyword", "ignore_above": 64},
-        # Kept for whoever reads pages back (training pairs from anchors), searched by nobody.
+        # Kept for whoever reads pages back (training pairs from links), searched by nobody.
         "links": {"type": "object", "enabled": False},
+        "fragments": {"type": "object", "enabled": False},
+        "post": {
+            "properties": {
+                "kind": {"type": "keyword"},
+                "score": {"type": "integer"},
+                "accepted": {"type": "boolean"},
+                "tags": {"type": "keyword", "ignore_above": 256},
+                "parent": {"type": "keyword", "ignore_above": 512},
+            }
+        },
     },
 }
 SETTINGS: dict[str, Any] = {"number_of_shards": 1, "auto_expand_replicas": "0-1"}
