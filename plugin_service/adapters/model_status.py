@@ -31,11 +31,13 @@ class _Models(msgspec.Struct):
 
 
 class PolledModelStatus:
-    """Port ModelStatus, between `start` and `stop`: GET {model_url}/models every second, when ready every five."""
+    """Port ModelStatus, between `start` and `stop`: GET {model_url}/models every second, when ready every five.
+
+    The manifests are looked at every second in any case: a new version's searches need not wait for a poll.
+    """
 
     def __init__(self, settings: Settings, *, ready_s: float = _READY_S, not_ready_s: float = _NOT_READY_S) -> None:
         self._url = settings.model_url.rstrip("/") + "/models"
-        self._name = settings.model_name
         key = settings.model_api_key
         self._headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         self._ready_s = ready_s
@@ -68,26 +70,39 @@ class PolledModelStatus:
 
     async def _run(self, session: aiohttp.ClientSession) -> None:
         while True:
-            await asyncio.sleep(self._ready_s if self._info.ready and not self._misses else self._not_ready_s)
+            interval = self._ready_s if self._info.ready and not self._misses else self._not_ready_s
+            for _ in range(max(1, round(interval / self._not_ready_s))):
+                if self._manifest_changed():
+                    break
+                await asyncio.sleep(self._not_ready_s)
             await self._update(session)
+
+    def _manifest_changed(self) -> bool:
+        try:
+            return self._manifest.current().revision != self._info.revision
+        except BadRequestError:
+            return False  # as `_update` found it
 
     async def _update(self, session: aiohttp.ClientSession) -> None:
         before = self._info
-        reason = await self._ask(session)
-        self._misses = self._misses + 1 if reason else 0
-        if reason and before.ready and self._misses < _MISSES:
-            reason = ""
         try:
             served = self._manifest.current()
         except BadRequestError as error:
-            self._info = ModelInfo(ready=False, revision="", weights=FusionWeights(), reason=str(error))
-        else:
-            self._info = ModelInfo(ready=not reason, revision=served.revision, weights=served.weights, reason=reason)
-        if (self._info.ready, self._info.reason) != (before.ready, before.reason):
-            _log.info("model_status", ready=self._info.ready, reason=self._info.reason)
+            self._settle(ModelInfo(ready=False, revision="", weights=FusionWeights(), reason=str(error)))
+            return
+        reason = await self._ask(session, served.name)
+        self._misses = self._misses + 1 if reason else 0
+        if reason and before.ready and self._misses < _MISSES:
+            reason = ""
+        self._settle(ModelInfo(ready=not reason, revision=served.revision, weights=served.weights, reason=reason))
 
-    async def _ask(self, session: aiohttp.ClientSession) -> str:
-        """Why the model server is not ready; empty when it is."""
+    def _settle(self, info: ModelInfo) -> None:
+        before, self._info = self._info, info
+        if (info.ready, info.reason) != (before.ready, before.reason):
+            _log.info("model_status", ready=info.ready, reason=info.reason)
+
+    async def _ask(self, session: aiohttp.ClientSession, name: str) -> str:
+        """Why the model server is not ready to be asked for the model `name`; empty when it is."""
         try:
             async with session.get(self._url) as response:
                 body = await response.read()
@@ -101,6 +116,6 @@ class PolledModelStatus:
             return f"the model server cannot be reached: {f'nothing answers at {self._url}' if unheard else error}"
         except (msgspec.DecodeError, UnicodeDecodeError):
             return "what answers at the model server's address is none"
-        if self._name not in served:
-            return f"the model server serves {', '.join(served) or 'no model'}, not {self._name}"
+        if name not in served:
+            return f"the model server serves {', '.join(served) or 'no model'}, not {name}"
         return ""

@@ -74,8 +74,9 @@ class ServedModels(Protocol):
 class Judge:
     """All methods run on one event loop.
 
-    `served` tells what the model server serves. `verdict_ttl_s`, `running_s` and `lease_s` are how long verdicts, leases of pairs being judged, and leases of enqueued pairs last, in seconds. Without
-    `similarity` verdicts carry none.
+    `served` tells what the model server serves. `verdict_ttl_s`, `running_s` and `lease_s` are how long verdicts,
+    leases of pairs being judged, and leases of enqueued pairs last, in seconds. Without `similarity` verdicts carry
+    none.
     """
 
     def __init__(

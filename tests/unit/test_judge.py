@@ -319,14 +319,14 @@ async def test_a_model_that_will_be_there_again_is_waited_for(world: World) -> N
 
 
 async def test_nobody_is_asked_for_a_model_whose_name_another_has_now(world: World) -> None:
-    class Replacing(ModelUnavailableError):
+    class ReplacingError(ModelUnavailableError):
         """While the server restarts with another model, the manifest is replaced."""
 
         def __init__(self) -> None:
             super().__init__("away")
             world.models.models = {}
 
-    world.model.errors = {"a": [Replacing]}  # type: ignore[list-item]  raised as a class, so made when raised
+    world.model.errors = {"a": [ReplacingError]}  # type: ignore[list-item]  raised as a class, so made when raised
     assert await world.judge.run(job("a")) is None
     assert world.model.asked == {"a": 1}
     assert world.leases.landed == {}
