@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from training.evaluate import explanations, statistics
 from training.evaluate.collections import Collection
 from training.evaluate.explanations import Judged
-from training.evaluate.first_stage import Sample, candidates, lazily
+from training.evaluate.first_stage import Sample, Starter, candidates, lazily
 from training.evaluate.judging import Outcome, Pair, PairKey, Store
 from training.evaluate.metrics import (
     PRIMARY,
@@ -79,10 +79,21 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Evaluation:
-    """Works in `folder`, where what was found, judged and computed is kept for all evaluations after it."""
+    """Works in `folder`, where what was found, judged and computed is kept for all evaluations after it.
 
-    def __init__(self, plan: Plan, settings: Settings, folder: Path, progress: Progress) -> None:
+    `engine` starts one when candidates are sought that are not kept; None: the settings' engine is used.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: Settings,
+        folder: Path,
+        progress: Progress,
+        engine: Starter | None = None,
+    ) -> None:
         self._plan = plan
+        self._engine = engine
         self._settings = settings
         self._folder = folder
         self._progress = progress
@@ -152,7 +163,7 @@ class Evaluation:
 
     def _samples(self, collections: Sequence[Collection], queries: int | None) -> list[Sample]:
         async def find() -> list[Sample]:
-            async with lazily(self._settings) as engine:
+            async with lazily(self._settings, self._engine) as engine:
                 return [
                     await candidates(
                         collection,

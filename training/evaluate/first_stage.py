@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,29 +82,38 @@ class _Kept(msgspec.Struct, frozen=True):
     queries: tuple[Asked, ...]
 
 
-class LazyEngine:
-    """The engine of the settings, connected when it is first asked for."""
+Starter = Callable[[], AbstractContextManager[str]]
+"""Starts an engine for the length of a `with`, and gives its address."""
 
-    def __init__(self, settings: Settings) -> None:
+
+class LazyEngine:
+    """An engine that is connected, and started where it has to be, when it is first asked for."""
+
+    def __init__(self, settings: Settings, starter: Starter | None) -> None:
         self._settings = settings
+        self._starter = starter
+        self._parts = AsyncExitStack()
         self._engine: Engine | None = None
 
     async def get(self) -> Engine:
-        """Raises EngineUnavailableError, BadRequestError."""
+        """Raises EngineUnavailableError, BadRequestError; PartError where it cannot be started."""
         if self._engine is None:
-            self._engine = await connect(self._settings)
+            settings = self._settings
+            if self._starter is not None:
+                settings = settings.model_copy(update={"engine_url": self._parts.enter_context(self._starter())})
+            self._engine = await connect(settings)
+            self._parts.push_async_callback(self._engine.close)
         return self._engine
 
     async def close(self) -> None:
-        """Release the connections, if there are any."""
-        if self._engine is not None:
-            await self._engine.close()
+        """Release the connections, and stop what was started."""
+        await self._parts.aclose()
 
 
 @asynccontextmanager
-async def lazily(settings: Settings) -> AsyncIterator[LazyEngine]:
-    """An engine for the length of an `async with`."""
-    engine = LazyEngine(settings)
+async def lazily(settings: Settings, starter: Starter | None) -> AsyncIterator[LazyEngine]:
+    """The settings' engine, or one that `starter` starts, for the length of an `async with`."""
+    engine = LazyEngine(settings, starter)
     try:
         yield engine
     finally:
@@ -147,7 +156,7 @@ async def candidates(
         more = chosen_queries(collection, max(len(wanted), _AT_LEAST), seed)
         search = _FirstStage(collection, depth, passage_tokens)
         documents, found = await search.run(engine, folder, wanted, more, progress)
-    asked = []
+    asked, chosen = [], frozenset(wanted)
     for id in wanted:
         dropped = collection.excluded.get(id, frozenset())
         hits = [hit for hit in found.get(id, ()) if hit.id not in dropped][:depth]
@@ -157,8 +166,8 @@ async def candidates(
         documents,
         tuple(asked),
         {id: _judged(collection, id) for id in wanted},
-        labels=getattr(collection, "labels", {}),
-        rephrased=getattr(collection, "rephrased", {}),
+        labels={pair: label for pair, label in collection.labels.items() if pair[0] in chosen},
+        rephrased={id: tuple(forms) for id, forms in collection.rephrased.items() if id in chosen},
     )
 
 

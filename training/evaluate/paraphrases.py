@@ -5,68 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+_WORD = re.compile(r"\w+")
 _STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "should",
-        "so",
-        "that",
-        "the",
-        "their",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-    ]
+    _WORD.findall(
+        "a an and are as at be been by can could did do does for from had has have how i in into is it its me my of on "
+        "or should so that the their there these they this to was we were what when where which who why will with "
+        "would you your"
+    )
 )
-_ASKING = frozenset(
-    ["what", "how", "why", "when", "where", "which", "who", "can", "is", "are", "does", "do", "did", "should", "could"]
-)
+_ASKING = frozenset(_WORD.findall("what how why when where which who can is are does do did should could"))
 _KEYWORDS = 5
 """A query of at most so many words that asks nothing is a list of keywords, whose order says little."""
 _PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]+|[^\w\s]+(?!\w)")

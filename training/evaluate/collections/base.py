@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from whyrank.types import Passage
 
 Qrels = Mapping[str, Mapping[str, int]]
 """Grades by query, then document; from 1 on is relevant."""
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -76,6 +79,16 @@ class Collection(Protocol):
     @property
     def texts_in(self) -> IndexText | None:
         """Where the texts are when `documents` has none."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[tuple[str, str], int]:
+        """A teacher's labels by query and document, where there is one."""
+        ...
+
+    @property
+    def rephrased(self) -> Mapping[str, Sequence[str]]:
+        """Other words for the same query, by query, where there are some."""
         ...
 
     def documents(self) -> Iterator[Document]:

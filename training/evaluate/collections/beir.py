@@ -6,12 +6,12 @@ With an `exclude.tsv` (query-id, corpus-id) beside them, its pairs are dropped f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from training.evaluate.collections.base import Document, IndexText, decoded_lines, number, rows
+from training.evaluate.collections.base import NOTHING, Document, IndexText, decoded_lines, number, rows
 from training.records import file_hash
 from whyrank.embedded.cache import digest
 
@@ -32,6 +32,8 @@ class _Document(msgspec.Struct):
 class BeirFolder:
     """See `Collection`."""
 
+    labels: Mapping[tuple[str, str], int] = NOTHING
+    rephrased: Mapping[str, Sequence[str]] = NOTHING
     given = None
     texts_in: IndexText | None = None
 

@@ -6,14 +6,14 @@ As its own evaluation does, a query's `excluded_ids` are dropped from its rankin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.evaluate.collections.base import Document, IndexText
+from training.evaluate.collections.base import NOTHING, Document, IndexText
 from training.records import file_hash
 from whyrank.embedded.cache import digest
 from whyrank.errors import BadRequestError
@@ -39,6 +39,8 @@ class BrightTask:
     reasoning for queries, as `gpt4_reason`.
     """
 
+    labels: Mapping[tuple[str, str], int] = NOTHING
+    rephrased: Mapping[str, Sequence[str]] = NOTHING
     given = None
     texts_in: IndexText | None = None
 
@@ -61,7 +63,7 @@ class BrightTask:
                 self.excluded[id] = _ids(row["excluded_ids"])
 
     def documents(self) -> Iterator[Document]:
-        """See the protocol. BRIGHT's documents have no titles."""
+        """See the protocol; BRIGHT's documents have no titles."""
         for path in self._corpus:
             for row in _rows(path, ("id", "content")):
                 yield Document(str(row["id"]), "", row["content"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import groupby
 
-from training.evaluate.collections.base import Document, GivenHit, IndexText
+from training.evaluate.collections.base import NOTHING, Document, GivenHit, IndexText
 from training.records import Group, Judgement, Role, Source, Split
 from whyrank.embedded.cache import digest
 
@@ -28,7 +28,7 @@ class HeldOut:
     queries are no queries of users, so they are not ranked by; they are other words for their origin's query.
     """
 
-    excluded: dict[str, frozenset[str]]
+    excluded: Mapping[str, frozenset[str]] = NOTHING
     texts_in: IndexText | None = None
 
     def __init__(
@@ -41,7 +41,6 @@ class HeldOut:
         grades: Grades = Grades.ROLES,
     ) -> None:
         self.name = name
-        self.excluded = {}
         chosen = [group for group in groups if group.split is split]
         asked = [group for group in chosen if group.source is not Source.SYNTHETIC]
         self.queries = {group.id: group.query for group in asked}

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
-from training.evaluate.collections.base import Document, GivenHit, IndexText, decoded_lines, number, rows
+from training.evaluate.collections.base import NOTHING, Document, GivenHit, IndexText, decoded_lines, number, rows
 from training.records import file_hash
 from whyrank.embedded.cache import digest
 from whyrank.errors import BadRequestError
@@ -43,6 +43,9 @@ class _Document(msgspec.Struct):
 
 class TrecFolder:
     """See `Collection`."""
+
+    labels: Mapping[tuple[str, str], int] = NOTHING
+    rephrased: Mapping[str, Sequence[str]] = NOTHING
 
     def __init__(self, folder: Path) -> None:
         described = _described(folder / DESCRIPTION)
