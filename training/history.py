@@ -6,13 +6,15 @@ Only the process that runs a run writes its record, whole and atomically; everyb
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
@@ -95,9 +97,10 @@ class RunRecord(msgspec.Struct):
     ended: float | None = None
     status: Status = Status.WAITING
     error: str | None = None
-    watermark_before: Any = None
-    """Where mining began: what the last finished run of the same index left."""
-    watermark_after: Any = None
+    watermark_before: dict[str, int] | None = None
+    """`watermark_after` of the last run on the same index that finished before this one was made."""
+    watermark_after: dict[str, int] | None = None
+    """Writes that each index (by its own id) had had when this run began to mine: what it has seen."""
     version: int = RECORD_VERSION
 
     @property
@@ -143,9 +146,21 @@ def new_run(home: Path, recipe: Recipe, stages: tuple[Stage, ...], cause: Cause)
             stage: StageRecord(Status.SKIPPED if stage in recipe.skip else Status.WAITING, []) for stage in stages
         }
         record = RunRecord(path.name, recipe, commit(), socket.gethostname(), cause, time.time(), records)
+        before = last_finished(all_runs(home), record.index)
+        record.watermark_before = before.watermark_after if before is not None else None
         write(RunFolder(path), record)
         return RunFolder(path), record
     raise RunError(f"cannot make another run folder {stamp} in {folder(home)}")
+
+
+@contextmanager
+def gone_unless_started(run: RunFolder) -> Iterator[None]:
+    """A run that was made and did not start in the end, because another one is training, leaves nothing behind."""
+    try:
+        yield
+    finally:
+        if read(run).started is None:
+            shutil.rmtree(run.path)
 
 
 def write(run: RunFolder, record: RunRecord) -> None:
@@ -208,10 +223,10 @@ def log_path(run: RunFolder, stage: Stage) -> Path:
     return run.path / "logs" / f"{stage.value}.log"
 
 
-def watermark(records: list[RunRecord], index: str | None) -> Any:
-    """What the newest finished run of an index left; None when there is none. `records` are newest first."""
+def last_finished(records: Sequence[RunRecord], index: str | None) -> RunRecord | None:
+    """The newest run on an index that finished and knows what it had seen. `records` are newest first."""
     finished = (r for r in records if r.status is Status.DONE and r.index == index and r.watermark_after is not None)
-    return next((record.watermark_after for record in finished), None)
+    return next(finished, None)
 
 
 def commit() -> str | None:

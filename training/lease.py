@@ -119,8 +119,8 @@ def holding(
 
 def current(home: Path, redis_url: str | None) -> Holder | None:
     """Who trains now, in this home or, where Redis is given and answers, in the fleet."""
-    if (here := _local_holder(home)) is not None:
-        return here
+    if (local := here(home)) is not None:
+        return local
     if redis_url is None:
         return None
     try:
@@ -202,7 +202,7 @@ def _file_lock(home: Path, run: str, deadline: float) -> Iterator[Holder]:
     glance = max(deadline, time.monotonic() + _GLANCE_S)
     with path.open("a+b") as file:
         while not _locked(file):
-            other = _local_holder(home)
+            other = here(home)
             if time.monotonic() > (deadline if other is not None else glance):
                 raise HeldError(other)
             time.sleep(0.1)
@@ -216,8 +216,11 @@ def _file_lock(home: Path, run: str, deadline: float) -> Iterator[Holder]:
             file.truncate(0)
 
 
-def _local_holder(home: Path) -> Holder | None:
-    """Who has the file locked; None, too, in the moment between locking it and writing it."""
+def here(home: Path) -> Holder | None:
+    """Who trains in this home, and so on this machine or one that shares its disk.
+
+    None, too, in the moment between locking the file and writing it.
+    """
     try:
         with _lock_file(home).open("rb") as file:
             try:
