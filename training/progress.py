@@ -36,15 +36,17 @@ class Counter:
         self._total = total
         self._done = done
         self._report = report
+        self._note = ""
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._last = 0.0
 
-    def advance(self, count: int = 1) -> None:
-        """`count` more are done."""
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """`count` more are done; `note` is what else a watcher may want to know by now, as what it has cost."""
         self._done += count
+        self._note = note
         if self._bar is not None:
-            self._bar.advance(self._task, count)
+            self._bar.update(self._task, advance=count, note=note)
         now = time.monotonic()
         if now - self._last >= REPORT_EVERY_S:
             self._last = now
@@ -52,12 +54,13 @@ class Counter:
 
     def tell(self) -> None:
         """Report the share that is done."""
-        self._report(self._what, min(1.0, self._done / self._total) if self._total else None)
+        what = f"{self._what} ({self._note})" if self._note else self._what
+        self._report(what, min(1.0, self._done / self._total) if self._total else None)
 
     def show(self, bar: Progress) -> None:
         """Draw it on a terminal from now on."""
         self._bar = bar
-        self._task = bar.add_task(self._what, total=self._total or None, completed=self._done)
+        self._task = bar.add_task(self._what, total=self._total or None, completed=self._done, note="")
 
 
 @contextmanager
@@ -73,7 +76,8 @@ def counting(what: str, total: int, report: Report, *, unit: str = "items", done
         yield counter
     else:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(unit))
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        note = TextColumn("{task.fields[note]}", style="dim")
+        with Progress(*columns, TimeRemainingColumn(), note, console=console, transient=True) as bar:
             counter.show(bar)
             yield counter
     counter.tell()

@@ -37,9 +37,38 @@ class OfflineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SynthesizeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who judges, what, and at what pace and cost."""
+    """Who judges, what, and at what pace and cost. All but the first three and the last are of the OpenAI teacher."""
 
     teacher: Literal["offline", "openai"] = "offline"
     splits: tuple[Split, ...] = (Split.TRAIN, Split.VALIDATION)
     """Groups of these are judged; groups of the others are handed on unjudged."""
+    dry_run: bool = False
+    """Count and estimate only: nothing is asked, nothing is written."""
+    model: str = ""
+    """The teacher's name on its server (WHYRANK_TEACHER_URL)."""
+    queries_per_origin: Annotated[int, Meta(ge=0, le=10)] = 0
+    """How many search queries the teacher writes for each origin."""
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] = 16
+    """Calls in flight: as many may be lost, though paid for, when the stage is killed."""
+    requests_per_minute: Annotated[float, Meta(gt=0)] | None = None
+    tokens_per_minute: Annotated[float, Meta(gt=0)] | None = None
+    """Prompt tokens as estimated, and the most that may be answered."""
+    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] = 0.0
+    """Of the first attempt; each further one is 0.3 warmer."""
+    max_tokens: Annotated[int, Meta(ge=16)] = 512
+    """New tokens of an answer at most; a teacher that thinks aloud needs some thousands."""
+    logprobs: bool = True
+    """Ask for token probabilities: soft labels where the server gives them. Off for servers that refuse to."""
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    """Answers that are asked of a pair until one is well-formed and its quotes are grounded."""
+    timeout_s: Annotated[float, Meta(gt=0)] = 120.0
+    """Longest wait for one answer."""
+    retries: Annotated[int, Meta(ge=0, le=20)] = 8
+    """Of a call that meets 429, 5xx, a timeout or no server, with growing pauses, or those that the server asks for."""
+    price_in: Annotated[float, Meta(ge=0.0)] = 0.0
+    """Price of a million prompt tokens, in any currency."""
+    price_out: Annotated[float, Meta(ge=0.0)] = 0.0
+    """Price of a million answered tokens."""
+    max_cost: Annotated[float, Meta(gt=0.0)] | None = None
+    """The stage asks nothing more that could cost more than this in all, and hands on what it has."""
     offline: OfflineConfig = OfflineConfig()
