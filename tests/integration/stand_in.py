@@ -1,7 +1,7 @@
 """A small HTTP server that speaks the OpenAI protocol, for tests that must control the model server's time and faults.
 
 It is no model: every document gets the same words and label 2.
-Also a program of its own for bench/: `python -m tests.integration.stand_in PORT LATENCY_S`.
+Also a program of its own: `python -m tests.integration.stand_in PORT LATENCY_S [MODEL]`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ class StandIn:
 
     `refusals` are statuses for single documents. A document's name is its first word, "doc-something".
     `most` is the largest number of requests seen in flight at once; `seen` counts prompts by document.
+    `models` are the names that it knows, others are answered as vLLM does; explanations end with the name asked for.
+    `adapters` says what was loaded by vLLM's dynamic adapters (name to path), `unloadable` are paths that it refuses.
     """
 
     def __init__(self, latency_s: float = 0.0) -> None:
         self.latency_s = latency_s
         self.status = 200
+        self.models = [MODEL]
+        self.adapters: dict[str, str] = {}
+        self.unloadable: set[str] = set()
         self.words = "refused by the test"
         self.refusals: dict[str, int] = {}
         self.hold: asyncio.Event | None = None
@@ -47,6 +52,9 @@ class StandIn:
         app = web.Application(client_max_size=10_000_000)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_get("/health", self._models)
+        app.router.add_post("/v1/load_lora_adapter", self._load)
+        app.router.add_post("/v1/unload_lora_adapter", self._unload)
         # Left to its own devices it waits for handlers that the test still holds.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -63,7 +71,26 @@ class StandIn:
     async def _models(self, _: web.Request) -> web.Response:
         if self.status != 200:
             return web.json_response({}, status=self.status)
-        return web.json_response({"object": "list", "data": [{"id": MODEL}]})
+        return web.json_response({"object": "list", "data": [{"id": name} for name in self._names()]})
+
+    def _names(self) -> list[str]:
+        return [*self.models, *self.adapters]
+
+    async def _load(self, request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        name, path = body["lora_name"], body["lora_path"]
+        if name in self._names():
+            return _error(400, f"The lora adapter '{name}' has already been loaded.")
+        if path in self.unloadable:
+            return _error(500, "rank 64 is larger than --max-lora-rank 16")
+        self.adapters[name] = path
+        return web.Response(text=f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def _unload(self, request: web.Request) -> web.Response:
+        name = json.loads(await request.read())["lora_name"]
+        if self.adapters.pop(name, None) is None:
+            return _error(404, f"The lora adapter '{name}' cannot be found.")
+        return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def _complete(self, request: web.Request) -> web.Response:
         body = json.loads(await request.read())
@@ -74,6 +101,8 @@ class StandIn:
             self.keys.append(request.headers.get("Authorization"))
             self.seen[document] += 1
             self.order.append(document)
+        if body["model"] not in self._names():
+            return _error(404, f"The model `{body['model']}` does not exist.")
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         try:
@@ -85,13 +114,17 @@ class StandIn:
             self.in_flight -= 1
         status = self.refusals.get(document, self.status)
         if status != 200:
-            return web.json_response({"error": {"message": self.words}}, status=status)
-        return web.Response(body=_answer(), content_type="application/json")
+            return _error(status, self.words)
+        return web.Response(body=_answer(body["model"]), content_type="application/json")
 
 
-def _answer() -> bytes:
-    text = "It says so. Relevance Label: 2 "
-    tokens = ["It", " says", " so.", " Relevance", " Label", ":", " ", "2", " "]
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": {"message": message, "code": status}}, status=status)
+
+
+def _answer(model: str) -> bytes:
+    tokens = ["It", " says", f" so to {model}.", " Relevance", " Label", ":", " ", "2", " "]
+    text = "".join(tokens)
     content = [
         {
             "token": token,
@@ -108,7 +141,7 @@ def _answer() -> bytes:
         {
             "id": "x",
             "object": "chat.completion",
-            "model": MODEL,
+            "model": model,
             "choices": [
                 {
                     "index": 0,
@@ -122,8 +155,9 @@ def _answer() -> bytes:
     ).encode()
 
 
-async def _main(port: int, latency_s: float) -> None:
+async def _main(port: int, latency_s: float, model: str = MODEL) -> None:
     server = StandIn(latency_s)
+    server.models = [model]
     server.keep_requests = False
     await server.start(port)
     print(server.url, flush=True)
@@ -131,4 +165,4 @@ async def _main(port: int, latency_s: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(_main(int(sys.argv[1]), float(sys.argv[2]), *sys.argv[3:]))

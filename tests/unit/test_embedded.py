@@ -20,6 +20,7 @@ from whyrank.embedded.jars import DownloadError, Jar, read_lock
 from whyrank.embedded.state import PartState, State
 from whyrank.prompt import Constraint
 from whyrank.records import load_manifest, model_revision
+from whyrank.registry import served_name
 
 ROOT = Path(__file__).parents[2]
 JAR_LOCKS = [engine.LOCK, bi_encoder.LOCK, *sorted((ROOT / "tests" / "embedded_elasticsearch").glob("*.jars"))]
@@ -265,7 +266,8 @@ def test_our_parts_get_their_settings_by_the_environment(tmp_path: Path, ports: 
     assert sidecar.env["WHYRANK_REDIS_URL"] == built.urls["valkey"]
     assert sidecar.env["WHYRANK_MODEL_URL"] == built.urls["model"]
     manifest = load_manifest(Path(sidecar.env["WHYRANK_MODEL_MANIFEST"]))
-    assert manifest.name == sidecar.env["WHYRANK_MODEL_NAME"]
+    assert manifest.name == model_server.registry(tmp_path).current()
+    assert manifest.served_name == served_name(manifest)
     assert manifest.bi_encoder == bi_encoder.ENCODER.name
     assert Path(worker.env["WHYRANK_BI_ENCODER"]) == bi_encoder.folder(Cache(tmp_path / "c"))
     assert built.urls["page"] == "http://127.0.0.1:8080/_whyrank/"
