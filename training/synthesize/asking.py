@@ -64,12 +64,12 @@ class Desk:
 
         Raises StageError when the teacher cannot be used; what was answered until then is in the ledger.
         """
-        unlike = {question.key: question for question in questions}
+        distinct = {question.key: question for question in questions}
         settled: dict[str, Read | Rejection] = {}
-        for key, question in unlike.items():
+        for key, question in distinct.items():
             if (known := reading(question, self._ledger, self._config.attempts)) is not None:
                 settled[key] = known
-        queue = iter([question for key, question in unlike.items() if key not in settled])
+        queue = iter([question for key, question in distinct.items() if key not in settled])
 
         async def work(counter: Counter) -> None:
             for question in queue:
@@ -80,9 +80,9 @@ class Desk:
                 self._watch.save()
                 counter.advance(1, self._budget.note())
 
-        with counting(what, len(unlike), progress, unit="answers", done=len(settled)) as counter:
+        with counting(what, len(distinct), progress, unit="answers", done=len(settled)) as counter:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._config.concurrency, len(unlike) - len(settled))):
+                for _ in range(min(self._config.concurrency, len(distinct) - len(settled))):
                     group.create_task(work(counter))
         if self._broken is None and self._failed_in_a_row and not self._answered:
             self._break()

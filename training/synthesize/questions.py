@@ -165,9 +165,9 @@ class QueriesQuestion(msgspec.Struct, frozen=True):
 def unlike(original: str, queries: Sequence[str]) -> list[str]:
     """The queries that are neither near-duplicates of the original or of one before them, nor too short or long."""
     kept: list[str] = []
-    seen = [(fold(original).text, wording.stems(original))]
+    seen = [(fold(original).text, wording.content_stems(original))]
     for query in queries:
-        folded, stems = fold(query).text, wording.stems(query)
+        folded, stems = fold(query).text, wording.content_stems(query)
         if len(folded.split()) < _MIN_QUERY_WORDS or estimate_tokens(query) > QUERY_TOKENS or query.endswith(":"):
             continue
         if any(folded == other or _jaccard(stems, of_other) >= _NEAR for other, of_other in seen):

@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from training.progress import counting
 from training.stages import Progress
 from whyrank.bi_encoder import Vectors
 
@@ -53,9 +54,12 @@ class VectorStore:
     def add(self, texts: Iterable[str], progress: Progress, what: str) -> int:
         """Encode the texts that are not here yet, shard by shard; how many were."""
         missing = [text for text in dict.fromkeys(texts) if _key(text) not in self._vectors]
-        for start in range(0, len(missing), SHARD):
-            progress(what, start / len(missing))
-            self._encode_shard(missing[start : start + SHARD])
+        if missing:
+            with counting(what, len(missing), progress, unit="texts") as counter:
+                for start in range(0, len(missing), SHARD):
+                    shard = missing[start : start + SHARD]
+                    self._encode_shard(shard)
+                    counter.advance(len(shard))
         return len(missing)
 
     def of(self, texts: Sequence[str]) -> Vectors:

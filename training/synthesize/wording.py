@@ -49,6 +49,12 @@ def stems(text: str) -> frozenset[str]:
     return frozenset(stem(word) for word in _WORD.findall(fold(text).text))
 
 
+def content_stems(text: str) -> frozenset[str]:
+    """The stems of the words that say something, of all words where none does."""
+    words = _WORD.findall(fold(text).text)
+    return frozenset(stem(word) for word in words if word not in _STOP) or stems(text)
+
+
 def terms(query: str, passage: str) -> Terms:
     """The query's content terms, each in `covered` when all its parts are words of the passage."""
     there = stems(passage)
