@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
@@ -37,7 +37,7 @@ from training.evaluate.systems import COMPARISONS, Values, available, ceiling, e
 from training.evaluate.weights import choose_weights, of_two
 from whyrank.bi_encoder import BiEncoder
 from whyrank.embedded import bi_encoder
-from whyrank.embedded.cache import Cache, Progress
+from whyrank.embedded.cache import Cache, Progress, digest
 from whyrank.errors import BadRequestError
 from whyrank.settings import Settings
 from whyrank.types import FusionWeights, Mode
@@ -57,7 +57,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     weights: FusionWeights | None = None
     """Of the candidate; None: chosen on the validation collections, and where there are none, its manifest's."""
     consistency_pairs: int = 24
-    """Candidates that are judged again with the query rephrased, by every rule that applies."""
+    """Candidates, one of a query, that are judged again with the query rephrased by every rule that applies."""
+    patience_s: float = 300.0
+    """How long a model server may be away before the evaluation gives up."""
 
 
 class QueryValues(msgspec.Struct, frozen=True):
@@ -117,7 +119,7 @@ class Evaluation:
             raise BadRequestError("collections", "two judged queries of each collection are the least")
         choosing = self._samples(validation, self._plan.validation_queries) if self._plan.weights is None else []
         self._similarities.compute([*samples, *choosing], self._progress)
-        rephrased = _rephrased(samples, self._plan.consistency_pairs, self._plan.seed)
+        rephrased = _rephrased(samples, self._plan.consistency_pairs)
 
         outcomes: dict[tuple[Role, Mode], Mapping[PairKey, Outcome]] = {}
         for source in (candidate, *([current] if current else [])):
@@ -187,7 +189,10 @@ class Evaluation:
             self._progress(f"starting the {source.role.value} model", None)
             with source.serve() as served:
                 for mode, pairs in asked.items():
-                    speed = asyncio.run(store.judge(pairs, mode, served, self._settings, self._progress))
+                    judging = store.judge(
+                        pairs, mode, served, self._settings, progress=self._progress, patience_s=self._plan.patience_s
+                    )
+                    speed = asyncio.run(judging)
                     if speed is not None and mode is Mode.REASON:
                         self._speeds[source.role] = speed
         return {mode: store.known(mode) for mode in asked}
@@ -312,12 +317,19 @@ def _pairs(samples: Sequence[Sample]) -> list[Pair]:
     return [Pair(query.text, hit.passage) for sample in samples for query in sample.queries for hit in query.hits]
 
 
-def _rephrased(samples: Sequence[Sample], count: int, seed: int) -> list[tuple[Pair, str, Pair]]:
-    """A seeded choice of candidates, each with its query in other words."""
-    chooser = random.Random(seed)  # noqa: S311  a sample, no secret
-    everything = [(sample, query, hit) for sample in samples for query in sample.queries for hit in query.hits]
+def _rephrased(samples: Sequence[Sample], count: int) -> list[tuple[Pair, str, Pair]]:
+    """Candidates of the first queries of each collection in turn, each with its query in other words.
+
+    Which candidate of a query it is, is chance, but always the same: a larger sample judges few pairs anew.
+    """
+    in_turn = [
+        (sample, query)
+        for row in zip_longest(*([(sample, query) for query in sample.queries if query.hits] for sample in samples))
+        for sample, query in filter(None, row)
+    ]
     found = []
-    for sample, query, hit in chooser.sample(everything, min(count, len(everything))):
+    for sample, query in in_turn[:count]:
+        hit = min(query.hits, key=lambda hit: digest(query.id, hit.id))
         forms = paraphrases(query.text)
         forms |= {f"synthetic {number}": text for number, text in enumerate(sample.rephrased.get(query.id, ())[:2], 1)}
         found += [(Pair(query.text, hit.passage), rule, Pair(form, hit.passage)) for rule, form in forms.items()]

@@ -92,11 +92,18 @@ class Store:
         return list({pair.key: pair for pair in pairs if (mode, pair.key) not in self._known}.values())
 
     async def judge(
-        self, pairs: Sequence[Pair], mode: Mode, served: Served, settings: Settings, progress: Progress
+        self,
+        pairs: Sequence[Pair],
+        mode: Mode,
+        served: Served,
+        settings: Settings,
+        *,
+        progress: Progress,
+        patience_s: float,
     ) -> float | None:
         """Have the model say something on each pair that is not known yet; pairs a second, None when all were.
 
-        Raises StageError when the model server stays away for `settings.model_timeout_s`: what it has said is kept,
+        Raises StageError when the model server stays away for `patience_s`: what it has said is kept,
         so that the same call goes on from there.
         """
         missing = self.missing(pairs, mode)
@@ -111,7 +118,7 @@ class Store:
         ):
             async with HttpTransport(served.url, served.api_key, settings.model_timeout_s) as transport:
                 client = ModelClient(transport, served.name, settings.max_explanation_tokens)
-                asking = _Asking(client, mode, served, patience_s=settings.model_timeout_s)
+                asking = _Asking(client, mode, served, patience_s=patience_s)
 
                 async def work() -> None:
                     # One iterator for all: each takes the next pair when it is free

@@ -54,7 +54,7 @@ def surface(choice: WeightChoice) -> str:
         up = [point.weights.similarity for point in choice.surface]
         values = [point.value for point in choice.surface]
         dots = axes.scatter(across, up, c=values, cmap="viridis", s=42, marker="s")
-        ring = {"marker": "o", "markersize": 13, "markeredgewidth": 2.5, "fillstyle": "none"}
+        ring: dict[str, Any] = {"marker": "o", "markersize": 13, "markeredgewidth": 2.5, "fillstyle": "none"}
         axes.plot([best.relevance], [best.similarity], color=_ORANGE, **ring)
         axes.set_xlabel("weight of the language model")
         axes.set_ylabel("weight of the bi-encoder")
