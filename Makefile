@@ -13,14 +13,20 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: browser help demo up down status test check docs lock bench clean install
+.PHONY: browser help demo up down status test check docs lock bench clean install train train-demo
 
 help: ## Say what can be made
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  ARGS=... adds options: make demo ARGS='--pages FOLDER', make test ARGS='tests/unit -k name'"
 
 demo: $(INSTALLED) ## Bring everything up, index pages, show three explained searches (make down stops it)
 	@$(BIN)/whyrank demo $(ARGS)
+
+train-demo: $(INSTALLED) ## Bring everything up, index pages, train on them, search with the new model if it is better
+	@$(BIN)/whyrank train demo $(ARGS)
+
+train: $(INSTALLED) ## Train on an index: make train ARGS='--recipe embedded --index NAME'
+	@$(BIN)/whyrank train run $(ARGS)
 
 up: $(INSTALLED) ## Run the whole of WhyRank until Ctrl-C
 	@$(BIN)/whyrank up $(ARGS)

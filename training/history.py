@@ -112,8 +112,12 @@ class RunRecord(msgspec.Struct):
     @property
     def index(self) -> str | None:
         """The index that it learns from, where the recipe names one."""
-        found = self.recipe.mine.get("index")
-        return str(found) if found is not None else None
+        return index_of(self.recipe)
+
+
+def index_of(recipe: Recipe) -> str | None:
+    """The index that a recipe learns from, where it names one."""
+    return str(recipe.mine.get("index") or "") or None
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -27,6 +27,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How answers are rendered and decoded (whyrank.prompt.Constraint)."""
     skip: tuple[Stage, ...] = ()
     """Stages that are left out, as `["refine"]`."""
+    learn: Literal["all", "new"] = "all"
+    """What a scheduled run learns from: the whole index (what a teacher was paid for before is not paid for again),
+    or only pages that are new or changed since the last run."""
     mine: dict[str, Any] = {}
     synthesize: dict[str, Any] = {}
     distill: dict[str, Any] = {}
@@ -62,7 +65,10 @@ def configs(recipe: Recipe, stages: Mapping[Stage, StageCode] = STAGES) -> dict[
     Raises BadRequestError for a wrong key, StageError for a stage that cannot be imported.
     """
     wanted = [stage for stage in stages if stage not in recipe.skip]
-    return {stage: section(recipe, stage, stages[stage].config_type()) for stage in wanted}
+    try:
+        return {stage: section(recipe, stage, stages[stage].config_type()) for stage in wanted}
+    except BadRequestError as error:
+        raise BadRequestError("recipe", str(error)) from error
 
 
 def assign(recipe: Recipe, assignments: Iterable[str]) -> Recipe:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -97,6 +99,8 @@ class Runner:
 
     def _begin(self) -> None:
         record = self.record
+        if record.started is None:
+            self._inherit()
         record.status, record.error, record.ended = Status.RUNNING, None, None
         record.started, record.host = time.time(), socket.gethostname()
         for stage in self._code:
@@ -109,6 +113,17 @@ class Runner:
                 told.status = Status.INTERRUPTED
         self._save()
         _log.info("run_started", run=record.id)
+
+    def _inherit(self) -> None:
+        """What was paid for in an earlier run on the same index is not paid for again."""
+        home = self.run.path.parents[2]
+        earlier = [r.id for r in history.all_runs(home) if r.index == self.record.index and r.id != self.record.id]
+        for stage, code in self._code.items():
+            for name in code.paid:
+                found = (history.folder(home) / id_ / stage.value / name for id_ in earlier)
+                if (source := next(filter(Path.is_file, found), None)) is not None:
+                    shutil.copyfile(source, self.run.folder(stage) / name)
+                    _log.info("answers_inherited", run=self.record.id, source=str(source))
 
     def _end(self, status: Status, error: str | None = None) -> RunRecord:
         self.record.status, self.record.error, self.record.ended = status, error, time.time()
@@ -219,7 +234,7 @@ class Runner:
         folder = self.run.path / stage.value
         if not folder.exists():
             return
-        if self._code[stage].keeps_paid and stage not in self.record.recipe.skip:
+        if self._code[stage].keeps and stage not in self.record.recipe.skip:
             (folder / "report.json").unlink(missing_ok=True)
             return
         aside = self.run.path / "replaced"

@@ -48,14 +48,8 @@ def surroundings(home: Path, engine_url: str | None = None) -> dict[str, str]:
     state = states.running(home)
     if state is not None:
         urls = state.urls
-        values |= {
-            name: urls[part]
-            for name, part in (("engine_url", states.ENGINE), ("redis_url", states.VALKEY), ("model_url", states.MODEL))
-            if part in urls
-        }
-        values["port"] = state.parts[states.SIDECAR].port
-        if states.MODEL in urls and (manifest := home / "model" / "manifest.json").exists():
-            values["model_manifest"] = manifest
+        # Not its model server: that one serves searches, and takes no adapters of a run's.
+        values |= {"engine_url": urls[states.ENGINE], "redis_url": urls[states.VALKEY]}
     known = {name: text for name, text in environment(values).items() if name not in os.environ}
     known["WHYRANK_HOME"] = str(home)
     return known if engine_url is None else {**known, "WHYRANK_ENGINE_URL": engine_url}

@@ -54,7 +54,7 @@ class Report(msgspec.Struct, frozen=True):
     """Over all its attempts."""
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0917 - a report's fields
         cls,
         stage: Stage,
         folder: Path,
@@ -126,8 +126,10 @@ class StageCode(msgspec.Struct, frozen=True):
 
     run: str
     config: str
-    keeps_paid: bool = False
+    keeps: bool = False
     """Its folder stays when its config or inputs change: the stage itself knows what in it can be used again."""
+    paid: tuple[str, ...] = ()
+    """Files of its folder that hold what was paid for: a new run on the same index begins with the last one's."""
 
     def function(self) -> Callable[..., Report]:
         """The stage's function. Raises StageError when it cannot be imported."""
@@ -151,7 +153,9 @@ def _resolve(name: str) -> Any:
 
 STAGES = {
     Stage.MINE: StageCode("training.mine:run", "training.mine:MineConfig"),
-    Stage.SYNTHESIZE: StageCode("training.synthesize:run", "training.synthesize:SynthesizeConfig", keeps_paid=True),
+    Stage.SYNTHESIZE: StageCode(
+        "training.synthesize:run", "training.synthesize:SynthesizeConfig", True, ("answers.jsonl",)
+    ),
     Stage.DISTILL: StageCode("training.distill:run", "training.distill:DistillConfig"),
     Stage.REFINE: StageCode("training.refine:run", "training.refine:RefineConfig"),
     Stage.EVALUATE: StageCode("training.evaluate:run", "training.evaluate:EvaluateConfig"),

@@ -19,7 +19,7 @@ from training.history import Cause, RunRecord, Status
 from training.recipe import Recipe, load
 from training.runner import OURS, Runner, stage_codes
 from training.runs import seen, settings_of
-from training.stages import RunFolder
+from training.stages import RunFolder, Stage
 from whyrank.settings import Settings
 
 PATIENCE_S = 60.0
@@ -64,7 +64,7 @@ def decide(
     ours = [r for r in records if r.cause is Cause.SCHEDULE and r.recipe.name == recipe.name]
     if ours and (why := _unfinished(ours[0])):
         return Plan(Action.CONTINUE, why, ours[0].id)
-    index = str(recipe.mine["index"]) if "index" in recipe.mine else None
+    index = history.index_of(recipe)
     last = history.last_finished(records, index)
     if index is None or last is None or last.watermark_after is None:
         return Plan(Action.START, f"no run on {index or 'this index'} has finished yet")
@@ -93,7 +93,8 @@ def once(home: Path, surrounding: Mapping[str, str], stop: lease.Stop, stages: s
         if plan.run is not None:
             run = history.find(home, plan.run)
         else:
-            run, _ = history.new_run(home, recipe, tuple(stage_codes(stages)), Cause.SCHEDULE)
+            fresh = recipe if recipe.learn == "all" else _since(home, recipe)
+            run, _ = history.new_run(home, fresh, tuple(stage_codes(stages)), Cause.SCHEDULE)
         with (
             history.gone_unless_started(run),
             lease.holding(home, run.path.name, url, stop, patience_s=PATIENCE_S),
@@ -102,6 +103,15 @@ def once(home: Path, surrounding: Mapping[str, str], stop: lease.Stop, stages: s
                 continue
             return Runner(run, stop, stages=stages, env=surrounding, mark=writes).go()
     return None
+
+
+def _since(home: Path, recipe: Recipe) -> Recipe:
+    """The recipe, mining only what is new or changed since the last run that finished."""
+    last = history.last_finished(history.all_runs(home), history.index_of(recipe))
+    if last is None:
+        return recipe
+    mark = history.folder(home) / last.id / Stage.MINE.value / "watermark.jsonl"
+    return msgspec.structs.replace(recipe, mine={**recipe.mine, "since": str(mark)}) if mark.exists() else recipe
 
 
 def _overtaken(home: Path, run: RunFolder, plan: Plan) -> bool:

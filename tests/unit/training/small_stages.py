@@ -76,7 +76,7 @@ mine, synthesize, promote = (_stage(stage) for stage in (Stage.MINE, Stage.SYNTH
 
 STAGES = {
     Stage.MINE: StageCode(f"{__name__}:mine", f"{__name__}:SmallConfig"),
-    Stage.SYNTHESIZE: StageCode(f"{__name__}:synthesize", f"{__name__}:SmallConfig", keeps_paid=True),
+    Stage.SYNTHESIZE: StageCode(f"{__name__}:synthesize", f"{__name__}:SmallConfig", True, ("begun",)),
     Stage.PROMOTE: StageCode(f"{__name__}:promote", f"{__name__}:SmallConfig"),
 }
 BEGIN = [f"{stage.value} begins" for stage in STAGES]
