@@ -8,6 +8,7 @@ WhyRankError                     500
 │   ├── EngineTimeoutError       504  the engine was silent for too long
 │   └── IndexMissingError        404  no such index
 ├── StoreUnavailableError        503  Redis cannot be reached or refuses
+├── RegistryError                500  a model version is missing, or is not what its checksums say
 └── ModelError                   502
     ├── ModelUnavailableError    503  the model server cannot be reached, is warming or answers 5xx/429
     │   └── ModelUnknownError    503  the model server serves no model of that name, or no longer
@@ -69,6 +70,10 @@ class StoreUnavailableError(WhyRankError):
     """Redis cannot be reached, or refuses to read or write."""
 
     status = 503
+
+
+class RegistryError(WhyRankError):
+    """A model version is missing, or is not what its checksums say; the message names the file."""
 
 
 class ModelError(WhyRankError):

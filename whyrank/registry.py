@@ -3,6 +3,7 @@
     <root>/2026-11-23-a1b2c3/   one version: never changed once it is there
         adapter/ or weights/    peft's files, or a whole model's
         manifest.json           ModelManifest: how it is served and how it was made
+        evaluation.json         what its evaluation found, where it had one
         SHA256SUMS              of all of the above, as `sha256sum -c` reads it
     <root>/current, shadow      which version is to serve, and which is to be tried beside it
     <root>/history.jsonl        every change of the pointers and what became of it
@@ -30,20 +31,32 @@ import msgspec
 from msgspec.structs import replace
 
 from whyrank.embedded.cache import digest, exclusive
-from whyrank.errors import BadRequestError, WhyRankError
+from whyrank.errors import BadRequestError, RegistryError
 from whyrank.records import ModelManifest, load_manifest, save_manifest
+from whyrank.sealed import DRAFT, SUMS, check, copy, seal, sha256, sum_lines, sums_of, write_whole
 
-ADAPTER, WEIGHTS, MANIFEST, SUMS = "adapter", "weights", "manifest.json", "SHA256SUMS"
+__all__ = [
+    "ADAPTER",
+    "ADAPTER_FILES",
+    "EVALUATION",
+    "MANIFEST",
+    "SUMS",
+    "WEIGHTS",
+    "Action",
+    "Event",
+    "Registry",
+    "RegistryError",
+    "Serving",
+    "Version",
+    "served_name",
+]
+
+ADAPTER, WEIGHTS, MANIFEST = "adapter", "weights", "manifest.json"
+EVALUATION = "evaluation.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _WEIGHTS_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
 """No pickles: a model is data, and loading one must not run code."""
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,64}")
-_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
-_DRAFT = ".draft-"
-
-
-class RegistryError(WhyRankError):
-    """A version is missing or is not what its checksums say; the message names the file."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -57,6 +70,12 @@ class Version(msgspec.Struct, frozen=True):
     def adapter(self) -> Path | None:
         """Its peft adapter, None where it has none."""
         return self._part(ADAPTER)
+
+    @property
+    def evaluation(self) -> Path | None:
+        """What its evaluation found; None where it had none."""
+        found = self.folder / EVALUATION if self.folder is not None else None
+        return found if found is not None and found.is_file() else None
 
     @property
     def weights(self) -> Path | None:
@@ -119,31 +138,45 @@ class Registry:
         self._shipped = shipped if shipped is not None and shipped.is_dir() else None
         self._base = base
 
-    def add(self, source: Path, manifest: ModelManifest) -> str:
-        """Copy an adapter (peft's two files) or a model's folder in, and give the version's name.
+    def add(self, source: Path, manifest: ModelManifest, evaluation: Path | None = None) -> str:
+        """Copy an adapter (peft's two files) or a model's folder in, with its evaluation; gives the version's name.
 
-        The name is the manifest's date and the content's hash, so adding the same again gives the same version.
-        `manifest.name`, `adapter` and the content's hash in `material` are filled in here.
+        The name is the manifest's date and the hash of what is copied, so adding the same again gives the same
+        version. `manifest.name`, `adapter` and the model's hash in `material` are filled in here.
         Raises RegistryError when `source` is neither.
         """
         kind, files = _content(source)
-        sums = {name: _sha256(source / name) for name in files}
-        content = hashlib.sha256(_sum_lines(sums).encode()).hexdigest()
+        sums = {name: sha256(source / name) for name in files}
+        content = hashlib.sha256(sum_lines(sums).encode()).hexdigest()
+        copied = {f"{kind}/{name}": value for name, value in sums.items()}
+        if evaluation is not None:
+            copied[EVALUATION] = sha256(evaluation)
         with self._writing():
-            name = self._name(manifest.created, content)
+            name = self._name(manifest.created, copied)
             if (self.root / name).is_dir():
                 return name
-            draft = self.root / f"{_DRAFT}{uuid.uuid4().hex}"
+            draft = self.root / f"{DRAFT}{uuid.uuid4().hex}"
             (draft / kind).mkdir(parents=True)
             for file in files:
-                _copy(source / file, draft / kind / file)
+                copy(source / file, draft / kind / file)
             material = {**manifest.material, kind: content}
             adapter = name if kind == ADAPTER else None
             save_manifest(replace(manifest, name=name, adapter=adapter, material=material), draft / MANIFEST)
+            if evaluation is not None:
+                copy(evaluation, draft / EVALUATION)
             seal(draft)
             self.load_folder(draft)  # what was read twice must have been the same twice
             draft.rename(self.root / name)
         return name
+
+    def export(self, name: str, folder: Path) -> None:
+        """Copy a version to a folder of its own, as a package ships it. Raises RegistryError."""
+        version = self.load(name)
+        if version.folder is None or folder.exists():
+            raise RegistryError(f"{folder} is there already" if version.folder else f"{name} has no folder")
+        draft = folder.with_name(f"{DRAFT}{uuid.uuid4().hex}")
+        shutil.copytree(version.folder, draft)
+        draft.rename(folder)
 
     def load(self, name: str) -> Version:
         """A version whose every file is what its checksums say. Raises RegistryError naming what is not."""
@@ -268,24 +301,26 @@ class Registry:
     def tell(self, serving: Serving) -> None:
         """What `serving` gives from now on: the model host's to say."""
         self.root.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.root / "serving.json", msgspec.json.format(msgspec.json.encode(serving), indent=2) + b"\n")
+        write_whole(self.root / "serving.json", msgspec.json.format(msgspec.json.encode(serving), indent=2) + b"\n")
 
     def _shipped_name(self) -> str:
         if self._shipped is None:
             raise RegistryError("no version is shipped")
         return self.load_folder(self._shipped, verify=False).name
 
-    def _name(self, created: datetime, content: str) -> str:
+    def _name(self, created: datetime, copied: dict[str, str]) -> str:
         """The date and as much of the hash as tells this content from every other of the day."""
+        content = hashlib.sha256(sum_lines(copied).encode()).hexdigest()
         for digits in range(6, 65, 2):
             name = f"{created:%Y-%m-%d}-{content[:digits]}"
-            if not (self.root / name).is_dir() or content in self.read(name).manifest.material.values():
+            folder = self.root / name
+            if not folder.is_dir() or {n: s for n, s in sums_of(folder).items() if n != MANIFEST} == copied:
                 return name
         raise RegistryError(f"no name is left for {content}")
 
     def _point(self, pointer: str, action: Action, version: str | None, before: str | None, reason: str) -> Event:
         event = _event(action, version, before, reason)
-        _write_whole(self.root / pointer, msgspec.json.encode(event) + b"\n")
+        write_whole(self.root / pointer, msgspec.json.encode(event) + b"\n")
         self._append(event)
         return event
 
@@ -323,7 +358,7 @@ class Registry:
 
     def _settle(self) -> None:
         """Finish what a killed writer left: half a line, an unwritten line, a draft."""
-        for draft in self.root.glob(f"{_DRAFT}*"):
+        for draft in self.root.glob(f"{DRAFT}*"):
             shutil.rmtree(draft, ignore_errors=True)
         path = self.root / "history.jsonl"
         if path.exists():
@@ -349,37 +384,6 @@ def served_name(manifest: ModelManifest) -> str:
     return f"whyrank-{manifest.name}-{digest(msgspec.json.encode((manifest.base, sorted(manifest.material.items()))))}"
 
 
-def seal(folder: Path) -> None:
-    """Write the folder's SHA256SUMS: its content is complete."""
-    sums = {name: _sha256(folder / name) for name in _files(folder) if name != SUMS}
-    _write_whole(folder / SUMS, _sum_lines(sums).encode())
-
-
-def check(folder: Path) -> None:
-    """Compare a folder with its SHA256SUMS. Raises RegistryError naming the first file that is not as it says."""
-    path = folder / SUMS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RegistryError(f"cannot read {path}: {error}") from error
-    sums: dict[str, str] = {}
-    for line in lines:
-        found = _SUM_LINE.fullmatch(line)
-        if found is None or ".." in Path(found[2]).parts or Path(found[2]).is_absolute():
-            raise RegistryError(f"{path}: not a checksum: {line[:80]!r}")
-        sums[found[2]] = found[1]
-    present = set(_files(folder)) - {SUMS}
-    for name in sorted(present - sums.keys()):
-        raise RegistryError(f"{folder / name} has no checksum in {path}")
-    if MANIFEST not in sums:
-        raise RegistryError(f"{path} has no checksum of {MANIFEST}")
-    for name, expected in sorted(sums.items()):
-        if name not in present:
-            raise RegistryError(f"{folder / name} is missing")
-        if (actual := _sha256(folder / name)) != expected:
-            raise RegistryError(f"{folder / name} is damaged: its sha256 is {actual}, not {expected}")
-
-
 def _content(source: Path) -> tuple[str, list[str]]:
     """What kind of model a folder holds, and the files that make it."""
     if all((source / name).is_file() for name in ADAPTER_FILES):
@@ -390,38 +394,6 @@ def _content(source: Path) -> tuple[str, list[str]]:
     raise RegistryError(
         f"{source} holds neither an adapter ({' and '.join(ADAPTER_FILES)}) nor a model (config.json and safetensors)"
     )
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RegistryError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _sum_lines(sums: dict[str, str]) -> str:
-    return "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
-
-
-def _copy(source: Path, target: Path) -> None:
-    """A copy that is on disk when this returns."""
-    shutil.copyfile(source, target)
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    draft = path.with_name(f"{_DRAFT}{path.name}-{os.getpid()}")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _event(action: Action, version: str | None, before: str | None, reason: str) -> Event:

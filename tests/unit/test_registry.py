@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from whyrank import registry as registries
+from whyrank import sealed
 from whyrank.errors import WhyRankError
 from whyrank.records import History, ModelManifest, load_manifest, model_revision
 from whyrank.registry import ADAPTER_FILES, MANIFEST, SUMS, Action, Registry, RegistryError, Serving, served_name
@@ -77,6 +78,30 @@ def test_the_same_content_is_the_same_version_and_other_content_another(tmp_path
     assert len(revisions) == len(names) == 3
 
 
+def test_an_adapter_evaluated_again_is_a_version_of_its_own(tmp_path: Path) -> None:
+    subject, (bare,) = added(tmp_path, "one")
+    names = [bare]
+    for text in ("first", "second"):
+        (tmp_path / text).write_text(text)
+        names.append(subject.add(tmp_path / "a-one", manifest(), tmp_path / text))
+    assert len(set(names)) == 3
+    assert subject.add(tmp_path / "a-one", manifest(), tmp_path / "first") == names[1]
+    evaluation = subject.load(names[2]).evaluation
+    assert evaluation is not None
+    assert evaluation.read_text() == "second"
+    assert subject.load(bare).evaluation is None
+
+
+def test_a_version_is_exported_whole(tmp_path: Path) -> None:
+    subject, (name,) = added(tmp_path, "one")
+    subject.export(name, tmp_path / "shipped")
+    assert Registry(tmp_path / "home", shipped=tmp_path / "shipped").load(name).adapter is not None
+    with pytest.raises(RegistryError, match="there already"):
+        subject.export(name, tmp_path / "shipped")
+    with pytest.raises(RegistryError, match="no folder"):
+        subject.export("base", tmp_path / "other")
+
+
 def test_a_served_name_is_of_all_that_the_model_is_made_of() -> None:
     assert served_name(manifest(material={"weights": "a"})) != served_name(manifest(material={"weights": "b"}))
     assert served_name(manifest(weights=FusionWeights(1, 0))) == served_name(manifest(weights=FusionWeights(0, 1)))
@@ -125,14 +150,14 @@ def test_a_damaged_version_is_not_loaded_and_the_file_is_named(tmp_path: Path, f
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("", "no checksum of manifest"), ("x  y", "not a checksum"), (f"{'0' * 64}  ../../etc/passwd", "not a checksum")],
+    [("", "no checksum"), ("x  y", "not a checksum"), (f"{'0' * 64}  ../../etc/passwd", "not a checksum")],
 )
 def test_checksums_that_are_none_are_named(tmp_path: Path, line: str, words: str) -> None:
     folder = tmp_path / "v"
     folder.mkdir()
     (folder / SUMS).write_text(line)
     with pytest.raises(RegistryError, match=words):
-        registries.check(folder)
+        sealed.check(folder)
 
 
 def test_a_file_that_nobody_vouches_for_is_named(tmp_path: Path) -> None:
@@ -253,14 +278,14 @@ def test_half_a_line_of_history_is_dropped_and_a_lost_one_found_again(tmp_path: 
 
 
 def _add_slowly(root: Path, source: Path) -> None:
-    copy = registries._copy
+    copy = sealed.copy
 
     def slow(source: Path, target: Path) -> None:
         copy(source, target)
         (root / "copying").touch()
         time.sleep(600)
 
-    registries._copy = slow
+    registries.copy = slow
     Registry(root).add(source, manifest())
 
 
