@@ -1,0 +1,204 @@
+"""The training itself: `python -m training.distill.job JOB.json`, by the model environment's Python.
+
+Under `accelerate launch -m training.distill.job JOB.json` it uses all GPUs of the machine.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
+from trl import SFTConfig
+
+from training.distill import DistillConfig, attention
+from training.distill.checkpoints import newest, seal
+from training.distill.tokens import Packed, Renderer
+from training.distill.trainer import GroupTrainer, Weights
+from training.model_job import job_main, tell
+from training.records import Group, Judgement, Split, read
+from training.stages import StageError
+from whyrank.prompt import Constraint
+from whyrank.types import Mode
+
+
+class Job(msgspec.Struct, forbid_unknown_fields=True):
+    """What the stage hands over."""
+
+    config: DistillConfig
+    records: Path
+    base: str
+    """Folder or name of the base model."""
+    constraint: Constraint
+    folder: Path
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks have no types
+    """Seals checkpoints, and tells the stage how far the training is."""
+
+    def __init__(self) -> None:
+        self.trainer: GroupTrainer | None = None
+        self.started = time.monotonic()
+
+    def on_save(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The checkpoint is complete."""
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def on_log(self, args: SFTConfig, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
+        """A line of the log."""
+        if state.is_world_process_zero and logs and "loss" in logs and self.trainer is not None:
+            speed = self.trainer.tokens_seen / (time.monotonic() - self.started)
+            parts = ", ".join(f"{name} {logs[f'{name}_loss']:.3f}" for name in ("explanation", "label", "listwise"))
+            tell(f"step {state.global_step}/{state.max_steps}: {parts}; {speed:.0f} tokens/s", None)
+
+    def on_step_end(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A step of the optimiser."""
+        if state.is_world_process_zero:
+            tell("training", state.global_step / state.max_steps)
+
+
+def load_rows(job: Job, tokenizer: Any) -> tuple[list[Packed], dict[str, int]]:
+    """The train split's judged groups as packed rows, shuffled by the seed, and counts of what was left out."""
+    judged: dict[str, dict[str, Judgement]] = defaultdict(dict)
+    for judgement in read(job.records / "judgements.jsonl", Judgement):
+        judged[judgement.group][judgement.passage] = judgement
+    renderer = Renderer(tokenizer, job.constraint)
+    config = job.config
+    groups = [g for g in read(job.records / "groups.jsonl", Group) if g.split is Split.TRAIN and g.id in judged]
+    chance = random.Random(config.seed)
+    chance.shuffle(groups)
+    rows: list[Packed] = []
+    counts = {"groups": 0, "unusable_groups": 0, "pairs": 0, "tokens": 0, "tokens_unshared": 0}
+    for group in groups[: config.max_groups]:
+        mode = Mode.LABEL if chance.random() < config.label_mode_share else Mode.REASON
+        row = renderer.pack(group, judged[group.id], mode, config.max_tokens, config.soft_labels)
+        if row is None:
+            counts["unusable_groups"] += 1
+            continue
+        rows.append(row)
+        counts["groups"] += 1
+        counts["pairs"] += len(row.branches)
+        counts["tokens"] += len(row.ids)
+        counts["tokens_unshared"] += len(row.ids) + (len(row.branches) - 1) * len(row.prefix)
+    return rows, counts
+
+
+def arguments(config: DistillConfig, folder: Path) -> SFTConfig:
+    """The trainer's arguments."""
+    cuda = torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(folder / "checkpoints"),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=config.groups_per_step,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,
+        num_train_epochs=config.epochs,
+        max_grad_norm=1.0,
+        weight_decay=0.0,
+        logging_steps=5,
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        bf16=cuda,
+        use_cpu=not cuda,
+        gradient_checkpointing=cuda,
+        seed=config.seed,
+        data_seed=config.seed,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        dataloader_pin_memory=cuda,
+    )
+
+
+def load_base(base: str, quantize: bool) -> Any:
+    """The base model; in 4 bits for QLoRA."""
+    extra: dict[str, Any] = {}
+    if quantize:
+        from transformers import BitsAndBytesConfig  # noqa: PLC0415  its package is only there beside a GPU
+
+        extra["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=attention.NAME, **extra)
+
+
+def adapter_config(config: DistillConfig) -> LoraConfig:
+    """The adapter that is trained."""
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train, or go on training; the adapter is in `adapter` when this returns. Gives the stage's figures."""
+    config = job.config
+    tell("reading the records", None)
+    tokenizer = AutoTokenizer.from_pretrained(job.base)
+    rows, counts = load_rows(job, tokenizer)
+    if not rows:
+        raise StageError("there is no judged group of the split train: mine more, or look at synthesize/report.json")
+    checkpoint, faults = newest(job.folder / "checkpoints")
+    for fault in faults:
+        tell(f"{fault}: going on from an older checkpoint", None)
+    tell("loading the base model", None)
+    watch = Watch()
+    trainer = GroupTrainer(
+        load_base(job.base, config.quantize),
+        args=arguments(config, job.folder),
+        processing_class=tokenizer,
+        peft_config=adapter_config(config),
+        callbacks=[watch],
+        rows=rows,
+        weights=Weights(config.explanation_weight, config.label_weight, config.listwise_weight),
+    )
+    watch.trainer, watch.started = trainer, time.monotonic()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.monotonic() - watch.started
+    if trainer.is_world_process_zero():
+        save(trainer, job.folder)
+    history = [line for line in trainer.state.log_history if "loss" in line]
+    return {
+        **counts,
+        "steps": trainer.state.global_step,
+        "resumed_at": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
+        "train_seconds": seconds,
+        "tokens_per_second": trainer.tokens_seen / seconds,
+        "losses": [
+            {k: line[k] for k in ("step", "loss", "explanation_loss", "label_loss", "listwise_loss")}
+            for line in history
+        ],
+    }
+
+
+def save(trainer: GroupTrainer, folder: Path) -> None:
+    """The adapter in bfloat16, whole or not at all."""
+    draft = folder / "adapter.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if "lora_" in name}
+    model.save_pretrained(draft, state_dict=state)
+    shutil.rmtree(folder / "adapter", ignore_errors=True)
+    draft.rename(folder / "adapter")
+
+
+if __name__ == "__main__":
+    job_main(Job, train)
