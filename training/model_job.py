@@ -65,7 +65,7 @@ def run_job(
     error = ""
     log = folder / "job.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own module, by our own environment
             [str(python), "-m", module, str(path)],
             stdin=subprocess.PIPE,  # held open: its end tells the job that this process is gone
             stdout=subprocess.PIPE,

@@ -25,7 +25,7 @@ Weight = Annotated[float, Meta(ge=0.0)]
 
 
 class DistillConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the student is trained. The defaults are those of the shipped model; the recipe `interank` has the paper's."""
+    """How the student is trained. The recipe `interank` has the paper's values."""
 
     explanation_weight: Weight = 0.3
     """Of the mean negative log-likelihood of the answer's tokens before the label."""

@@ -47,19 +47,19 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks h
         self.trainer: GroupTrainer | None = None
         self.started = time.monotonic()
 
-    def on_save(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: SFTConfig, state: TrainerState, _: TrainerControl, **__: Any) -> None:
         """The checkpoint is complete."""
         if state.is_world_process_zero:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    def on_log(self, args: SFTConfig, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
+    def on_log(self, _: SFTConfig, state: TrainerState, __: TrainerControl, logs: Any = None, **___: Any) -> None:
         """A line of the log."""
         if state.is_world_process_zero and logs and "loss" in logs and self.trainer is not None:
             speed = self.trainer.tokens_seen / (time.monotonic() - self.started)
             parts = ", ".join(f"{name} {logs[f'{name}_loss']:.3f}" for name in ("explanation", "label", "listwise"))
             tell(f"step {state.global_step}/{state.max_steps}: {parts}; {speed:.0f} tokens/s", None)
 
-    def on_step_end(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, _: SFTConfig, state: TrainerState, __: TrainerControl, **___: Any) -> None:
         """A step of the optimiser."""
         if state.is_world_process_zero:
             tell("training", state.global_step / state.max_steps)
@@ -73,7 +73,7 @@ def load_rows(job: Job, tokenizer: Any) -> tuple[list[Packed], dict[str, int]]:
     renderer = Renderer(tokenizer, job.constraint)
     config = job.config
     groups = [g for g in read(job.records / "groups.jsonl", Group) if g.split is Split.TRAIN and g.id in judged]
-    chance = random.Random(config.seed)
+    chance = random.Random(config.seed)  # noqa: S311 - an order, not a secret
     chance.shuffle(groups)
     rows: list[Packed] = []
     counts = {"groups": 0, "unusable_groups": 0, "pairs": 0, "tokens": 0, "tokens_unshared": 0}

@@ -36,7 +36,9 @@ def relevance_logits(label_logits: torch.Tensor) -> torch.Tensor:
 
 def learnt_positions(row: Packed) -> tuple[list[int], list[int], list[int]]:
     """(positions whose next token is learnt, those next tokens, which of them are labels), over all branches."""
-    at, following, labels = [], [], []
+    at: list[int] = []
+    following: list[int] = []
+    labels: list[int] = []
     for start, branch in zip(row.bounds(), row.branches, strict=False):
         first = len(branch.ids) - branch.answer_length
         for index in range(first, len(branch.ids)):

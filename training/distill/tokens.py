@@ -125,7 +125,7 @@ class Renderer:
         return Packed(prompts[0][:shared], branches, (labels[0], labels[1], labels[2])) if len(branches) > 1 else None
 
 
-def common_prefix(rows: Sequence[Sequence[int]]) -> int:
+def common_prefix(rows: Sequence[list[int]]) -> int:
     """How many tokens all rows begin with alike, at most all but one of the shortest's."""
     first, last = min(rows), max(rows)
     bound = min(len(row) for row in rows) - 1
