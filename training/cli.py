@@ -16,7 +16,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from training.stages import RunFolder, Stage
+from training.stages import OURS, RunFolder, Stage
 from whyrank.cli import AsJson, EngineUrl, Home, reported
 from whyrank.commands import LazyCommands
 from whyrank.console import err, out
@@ -50,6 +50,9 @@ Values = Annotated[
     list[str] | None, typer.Option("--set", help="A value in place of the recipe's, as distill.epochs=1; repeatable.")
 ]
 Alone = Annotated[bool, typer.Option("--alone", help="Without Redis: no other run is kept off but those of this home.")]
+StagesName = Annotated[
+    str, typer.Option("--stages", help="Stages of yours in place of ours: module:NAME of a mapping.")
+]
 RunId = Annotated[str | None, typer.Option("--run", help="Run, by its id or the beginning of it.")]
 
 
@@ -66,6 +69,7 @@ def run(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it has begun; whyrank train status.")] = False,
     alone: Alone = False,
+    stages: StagesName = OURS,
     home: Home = DEFAULT_HOME,
     engine_url: EngineUrl = None,
     as_json: AsJson = False,
@@ -78,14 +82,14 @@ def run(
         raise typer.BadParameter("names a stage of a run that is continued: --resume RUN", param_hint="--from-stage")
     home = home.resolve()
     with reported():
-        folder, change = _folder(home, recipe, index, values, resume)
+        folder, change = _folder(home, recipe, index, values, resume, stages)
         change = msgspec.structs.replace(change, first=first)
         with history.gone_unless_started(folder):
             if detach:
-                watching.detach(folder, change, alone=alone, engine_url=engine_url)
+                watching.detach(folder, change, alone=alone, stages=stages, engine_url=engine_url)
                 out.print(f"run {escape(folder.path.name)} has begun; whyrank train status --follow shows it")
                 return
-            go = partial(carry_out, folder, alone=alone, change=change)
+            go = partial(carry_out, folder, alone=alone, stages=stages, change=change)
             record = watching.watched(folder, go, engine_url, quiet=as_json)
     _conclude(record, folder, as_json)
 
@@ -99,6 +103,7 @@ def stage(
     values: Values = None,
     again: Annotated[bool, typer.Option("--again", help="Even if it is done.")] = False,
     alone: Alone = False,
+    stages: StagesName = OURS,
     home: Home = DEFAULT_HOME,
     engine_url: EngineUrl = None,
     as_json: AsJson = False,
@@ -113,9 +118,9 @@ def stage(
         return runner.go_one(stage, again=again)
 
     with reported():
-        folder, change = _folder(home, recipe, index, values, run_id)
+        folder, change = _folder(home, recipe, index, values, run_id, stages)
         with history.gone_unless_started(folder):
-            go = partial(carry_out, folder, alone=alone, change=change, go=one)
+            go = partial(carry_out, folder, alone=alone, stages=stages, change=change, go=one)
             record = watching.watched(folder, go, engine_url, quiet=as_json)
     _conclude(record, folder, as_json)
 
@@ -234,13 +239,13 @@ def demo(
 
 
 def _folder(
-    home: Path, recipe: str, index: str | None, values: list[str] | None, run_id: str | None
+    home: Path, recipe: str, index: str | None, values: list[str] | None, run_id: str | None, stages: str
 ) -> tuple[RunFolder, Change]:
     """The run's folder, made where no run is named, and what is to be changed in it."""
     from training import history, lease, watching
     from training.recipe import assign, configs, load
+    from training.runner import stage_codes
     from training.runs import Change
-    from training.stages import STAGES
 
     changes = [*(values or ()), *([f"mine.index={msgspec.json.encode(index).decode()}"] if index is not None else ())]
     if run_id is not None:
@@ -248,8 +253,9 @@ def _folder(
     if (holder := watching.holder_of(home)) is not None:
         raise lease.HeldError(holder)
     loaded = assign(load(recipe), changes)
-    configs(loaded)  # a wrong key is known before there is a run of it
-    return history.new_run(home, loaded, tuple(STAGES), history.Cause.COMMAND)[0], Change()
+    code = stage_codes(stages)
+    configs(loaded, code)  # a wrong key is known before there is a run of it
+    return history.new_run(home, loaded, tuple(code), history.Cause.COMMAND)[0], Change()
 
 
 def _conclude(record: RunRecord, folder: RunFolder, as_json: bool) -> None:

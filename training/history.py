@@ -237,7 +237,7 @@ def commit() -> str | None:
     """The commit of this source."""
     try:
         answer = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],  # noqa: S607
+            ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],  # noqa: S607
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

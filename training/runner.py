@@ -18,12 +18,11 @@ from training import history, lease
 from training.history import Attempt, RunError, RunRecord, StageRecord, Status
 from training.recipe import configs
 from training.records import file_hash
-from training.stages import RunFolder, Stage, StageCode, StageError
+from training.stages import OURS, RunFolder, Stage, StageCode, StageError
 from whyrank.embedded.parts import tail
 from whyrank.embedded.process import Child, Launch
 from whyrank.errors import WhyRankError
 
-OURS = "training.stages:STAGES"
 _POLL_S = 0.2
 _STOP_GRACE_S = 10.0
 _log = structlog.get_logger(__name__)

@@ -25,8 +25,8 @@ import typer
 from training import history, lease
 from training.history import RunRecord, Status, Told
 from training.recipe import assign, configs, section
-from training.runner import OURS, Runner, stage_codes
-from training.stages import Report, RunFolder, Stage, StageCode, StageError
+from training.runner import Runner, stage_codes
+from training.stages import OURS, Report, RunFolder, Stage, StageCode, StageError
 from whyrank import logging
 from whyrank.embedded import state as states
 from whyrank.embedded.cache import exclusive

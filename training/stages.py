@@ -22,7 +22,7 @@ from training.records import file_hash
 from whyrank.embedded.cache import Progress
 from whyrank.errors import WhyRankError
 
-__all__ = ["STAGES", "Progress", "Report", "RunFolder", "Stage", "StageCode", "StageError", "config_hash"]
+__all__ = ["OURS", "STAGES", "Progress", "Report", "RunFolder", "Stage", "StageCode", "StageError", "config_hash"]
 
 
 class Stage(StrEnum):
@@ -162,3 +162,5 @@ STAGES = {
     Stage.PROMOTE: StageCode("training.registry:run", "training.registry:PromoteConfig"),
 }
 """Ours, in the order in which they run."""
+OURS = f"{__name__}:STAGES"
+"""As the programs take it, which import no stage before its turn."""

@@ -70,9 +70,9 @@ def follow(home: Path, folder: RunFolder) -> None:
             time.sleep(0.5)
 
 
-def detach(folder: RunFolder, change: Change, *, alone: bool, engine_url: str | None) -> None:
+def detach(folder: RunFolder, change: Change, *, alone: bool, stages: str, engine_url: str | None) -> None:
     """Start the run in a process that outlives this one; returns when it has begun. Raises RunError if it does not."""
-    command = [sys.executable, "-m", "training.runs", "run", str(folder.path)]
+    command = [sys.executable, "-m", "training.runs", "run", str(folder.path), "--stages", stages]
     command += ["--alone"] if alone else []
     command += [word for value in change.assign for word in ("--set", value)]
     command += ["--from-stage", change.first.value] if change.first is not None else []

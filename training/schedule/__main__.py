@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from training import lease
 from training.history import Status
-from training.runner import OURS
 from training.runs import Names, settings_of, signals_stop, surroundings
 from training.schedule.plan import once as plan_once
+from training.stages import OURS
 from whyrank import logging
 from whyrank.errors import BadRequestError, WhyRankError
 from whyrank.settings import Settings

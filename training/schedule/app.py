@@ -30,7 +30,7 @@ from kombu.entity import Queue
 from redis import Redis
 from redis.exceptions import RedisError
 
-from training.runner import OURS
+from training.stages import OURS
 from whyrank import logging
 from whyrank.embedded.process import Child, Launch
 from whyrank.errors import BadRequestError

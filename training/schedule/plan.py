@@ -17,9 +17,9 @@ import structlog
 from training import history, lease
 from training.history import Cause, RunRecord, Status
 from training.recipe import Recipe, load
-from training.runner import OURS, Runner, stage_codes
+from training.runner import Runner, stage_codes
 from training.runs import seen, settings_of
-from training.stages import RunFolder, Stage
+from training.stages import OURS, RunFolder, Stage
 from whyrank.settings import Settings
 
 PATIENCE_S = 60.0
