@@ -13,7 +13,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: browser help demo up down status test check docs lock bench clean install train train-demo
+.PHONY: browser help demo up down status test check docs lock bench clean install train train-demo embedded-model
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(INSTALLED) ## Bring everything up, index pages, show three explained sea
 
 train-demo: $(INSTALLED) ## Bring everything up, index pages, train on them, search with the new model if it is better
 	@$(BIN)/whyrank train demo $(ARGS)
+
+embedded-model: $(INSTALLED) ## Train the shipped model anew, from Debian's documentation packages (hours)
+	@$(BIN)/python -m training.embedded_model $(ARGS)
 
 train: $(INSTALLED) ## Train on an index: make train ARGS='--recipe embedded --index NAME'
 	@$(BIN)/whyrank train run $(ARGS)
