@@ -16,7 +16,7 @@ _STOP_WORDS = frozenset(
 _ASKING = frozenset(_WORD.findall("what how why when where which who can is are does do did should could"))
 _KEYWORDS = 5
 """A query of at most so many words that asks nothing is a list of keywords, whose order says little."""
-_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]+|[^\w\s]+(?!\w)")
+_PUNCTUATION = re.compile(r"(?<!\S)[^\w\s]+|[^\w\s]+(?!\S)")
 """Not what stands inside of a word, as in C++11's or x86-64."""
 
 
