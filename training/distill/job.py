@@ -18,8 +18,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig
 
-from training.distill import DistillConfig, attention
+from training.distill import attention
 from training.distill.checkpoints import newest, seal
+from training.distill.config import DistillConfig
 from training.distill.tokens import Packed, Renderer
 from training.distill.trainer import GroupTrainer, Weights
 from training.model_job import job_main, tell
