@@ -46,7 +46,7 @@ BASE_VERSION = "base"
 MERGED_KEPT = 4
 """Merged models in the cache, half a gigabyte each: the newest, so that going back needs no merging."""
 FUSION = FusionWeights(engine=0.5, relevance=0.5)
-"""By `python -m bench.quality` (bench/LOG.md): untrained, this model alone ranks far worse than the engine, so its
+"""As measured (bench/LOG.md): untrained, this model alone ranks far worse than the engine, so its
 relevance only parts what the engine finds nearly alike."""
 
 
