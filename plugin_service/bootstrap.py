@@ -21,6 +21,7 @@ from plugin_service.api.proxy import Proxy
 from plugin_service.api.upstream import Upstream
 from plugin_service.rescoring.ids import RankingIds
 from plugin_service.rescoring.rescorer import Rescorer
+from plugin_service.rescoring.shadow import Shadow
 from whyrank.engines import connect
 from whyrank.settings import Settings
 
@@ -43,9 +44,10 @@ class Sidecar:
         self.jobs = CeleryJobQueue(self.link, settings)
         self.model = PolledModelStatus(settings)
         self.policies = EnginePolicies(lambda: connect(settings), settings.policy_refresh_s)
+        self.cache = RecentVerdicts(RedisVerdictCache(self.link), settings.recent_verdicts)
         self.upstream = Upstream(settings.engine_url, settings.engine_timeout_s, settings.engine_ca)
         self.rescorer = Rescorer(
-            cache=RecentVerdicts(RedisVerdictCache(self.link), settings.recent_verdicts),
+            cache=self.cache,
             announcements=self.announcements,
             jobs=self.jobs,
             rankings=RedisRankingStore(self.link, settings.ranking_ttl_s),
@@ -53,8 +55,15 @@ class Sidecar:
             new_id=self.ids.new,
             stale_after_s=settings.stale_after_s,
             observer=self.metrics,
+            shadow=self._shadow(),
         )
         self.proxy = Proxy(self.upstream, self.rescorer, self.policies, settings, self.metrics)
+
+    def _shadow(self) -> Shadow | None:
+        share = self.settings.shadow_share
+        if not share:
+            return None
+        return Shadow(self.model.shadow, self.cache, self.announcements, share, self.metrics.shadow)
 
     async def start(self) -> None:
         """Start what runs in the background. Never fails: what is not up yet is met later."""

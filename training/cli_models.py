@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from training.registry import PromoteConfig, promote, registry_of, roll_back, set_shadow
+from training.registry import PromoteConfig, promote, registry_of, roll_back, set_shadow, shadow_status
 from training.runs import settings_of, surroundings
 from whyrank.cli import AsJson, Home, reported
 from whyrank.console import err, out
@@ -145,12 +145,23 @@ def shadow(
     reason: Reason = "by hand",
     base: Base = "embedded",
     home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
 ) -> None:
-    """Run a version beside the current one: it judges a share of searches, which nobody sees."""
+    """Run a version beside the current one: it judges a share of searches (WHYRANK_SHADOW_SHARE), which nobody sees.
+
+    Without a version: show how the one that runs would change their order.
+    """
     with reported():
-        if (name is None) != off:
-            raise BadRequestError("off", "name a version, or --off for none")
         settings = _settings(home)
+        if name is None and not off:
+            found = shadow_status(registry_of(settings, base), settings)
+            if as_json:
+                _print_json(found)
+            else:
+                out.print(found.words, markup=False)
+            return
+        if name is not None and off:
+            raise BadRequestError("off", "name a version, or --off for none")
         with err.status("") as status:
             words = set_shadow(
                 registry_of(settings, base), name, reason, settings, lambda what, _share: status.update(what)

@@ -31,6 +31,7 @@ from whyrank.types import Mode, Policy
 if TYPE_CHECKING:
     from whyrank.embedded.supervisor import Supervisor
     from whyrank.engines import Engine
+    from whyrank.registry import Serving
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ def status(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         err.print(f"nothing is up in {escape(str(home))}")
     else:
         out.print(console.parts_table(state))
+        _say_model(state)
         _say_where(state)
     raise typer.Exit(0 if state is not None and state.ready else 1)
 
@@ -327,6 +329,7 @@ def _as_told(state: State | None) -> dict[str, Any]:
         "started": state.started,
         "urls": state.urls,
         "parts": parts,
+        "model": msgspec.to_builtins(_serving(state)),
     }
 
 
@@ -336,6 +339,29 @@ def _running_view(shown: list[Supervisor]) -> RenderableType:
     state = shown[0].state
     table = console.parts_table(state)
     return Group(table, f"search page: {state.urls['page']}   (Ctrl-C stops everything)")
+
+
+def _serving(state: State) -> Serving | None:
+    """What the model host of this stack says; None where it has none."""
+    from whyrank.registry import Registry
+
+    return Registry(Path(state.home) / "models").serving() if states.MODEL in state.parts else None
+
+
+def _say_model(state: State) -> None:
+    """Which version answers, what is being prepared beside it, and what could not be served."""
+    serving = _serving(state)
+    if serving is None:
+        return
+    told = [serving.version or "none yet"]
+    if serving.loading is not None:
+        told.append(f"{serving.loading} is being prepared")
+    if serving.shadow is not None:
+        told.append(f"{serving.shadow} runs in shadow")
+    out.print(f"model version: {escape(', '.join(told))}")
+    if serving.failure:
+        what = serving.failed or "what the pointer names"
+        err.print(f"[red]{escape(what)} could not be served:[/] {escape(serving.failure)}", soft_wrap=True)
 
 
 def _say_where(state: State) -> None:

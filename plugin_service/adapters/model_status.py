@@ -52,6 +52,11 @@ class PolledModelStatus:
         """The last answer; the revision and the weights are the manifest's."""
         return self._info
 
+    def shadow(self) -> ModelInfo | None:
+        """The model that is tried in shadow, if any. Immediate."""
+        served = self._manifest.shadow()
+        return served and ModelInfo(ready=True, revision=served.revision, weights=served.weights)
+
     async def start(self) -> None:
         """Ask once, then go on in the background. Never fails."""
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S))

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, Summary
 
 from plugin_service.rescoring.ports import ModelInfo, Outcome
+from plugin_service.rescoring.shadow import RankChange
 from whyrank.types import Verdict
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -43,6 +44,18 @@ class Metrics:
         self._policies = Gauge("whyrank_policies", "Policies this sidecar knows.", registry=registry)
         self._ready = Gauge("whyrank_model_ready", "Whether the model server is ready.", registry=registry)
         self._model = Gauge("whyrank_model_info", "The served model; always 1.", ["revision"], registry=registry)
+        self._shadow = Counter(
+            "whyrank_shadow_searches",
+            "Searches that the shadow was to judge, too: same or changed first ten, or unjudged.",
+            ["revision", "result"],
+            registry=registry,
+        )
+        self._tau = Summary(
+            "whyrank_shadow_kendall_tau",
+            "Kendall's tau of the shadow's order and ours.",
+            ["revision"],
+            registry=registry,
+        )
         build = Gauge("whyrank_build_info", "The running version; always 1.", ["version"], registry=registry)
         build.labels(version("whyrank")).set(1)
         for result in ("hit", "miss"):
@@ -85,6 +98,13 @@ class Metrics:
         self._ready.set(info.ready)
         self._model.clear()
         self._model.labels(info.revision).set(1)
+
+    def shadow(self, revision: str, change: RankChange | None) -> None:
+        """The shadow's order of one search beside the one that was answered; None: not all was judged."""
+        result = "unjudged" if change is None else "changed" if change.top_changed else "same"
+        self._shadow.labels(revision, result).inc()
+        if change is not None:
+            self._tau.labels(revision).observe(change.tau)
 
     def _reason(self, reason: str) -> str:
         code = reason.partition(":")[0].strip()

@@ -31,6 +31,7 @@ from plugin_service.rescoring.ports import (
     RankingStore,
     VerdictCache,
 )
+from plugin_service.rescoring.shadow import Shadow
 from whyrank.errors import EngineError, StoreUnavailableError
 from whyrank.keys import PairKeys
 from whyrank.passages import fit, needs_fragments
@@ -108,6 +109,7 @@ class Rescorer:
         new_id: Callable[[], str],
         stale_after_s: float = 30.0,
         observer: Observer | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         self._cache = cache
         self._announcements = announcements
@@ -116,6 +118,7 @@ class Rescorer:
         self._new_id = new_id
         self._stale_after_s = stale_after_s
         self._observer = observer or NullObserver()
+        self._shadow = shadow
         self._background = Background()
         self._keeper = RankingKeeper(rankings, cache, self._background)
 
@@ -169,6 +172,8 @@ class Rescorer:
 
     async def close(self) -> None:
         """Let late jobs and rankings reach the stores; bounded by the stores' time-outs."""
+        if self._shadow is not None:
+            await self._shadow.close()
         await self._background.close()
 
     async def _known_ranking(self, request: RankRequest) -> Ranking | None:
@@ -204,8 +209,15 @@ class Rescorer:
             hits=engine_hits(request.candidates, keys),
         )
 
-    def _resolve(self, request: RankRequest, *, revision: str | None = None, mode: Mode | None = None) -> _Work:
-        model = self._model.current()
+    def _resolve(
+        self,
+        request: RankRequest,
+        *,
+        revision: str | None = None,
+        mode: Mode | None = None,
+        model: ModelInfo | None = None,
+    ) -> _Work:
+        model = model or self._model.current()
         mode = mode or request.mode or request.policy.mode
         shared = PairKeys(
             tenant=request.tenant,
@@ -234,7 +246,17 @@ class Rescorer:
         status, reason = interrupted or settled(ranking, f"within {work.deadline_s * 1000:.0f} ms")
         ranking = replace(ranking, status=status, reason=reason)
         self._keeper.save(ranking, request.pin)
+        self._follow_shadow(request, source, ranking)
         return ranking
+
+    def _follow_shadow(self, request: RankRequest, source: FragmentSource | None, shown: Ranking) -> None:
+        """Have the shadow judge what was judged in full, where there is one and it is this search's turn."""
+        if self._shadow is None or shown.status is not Status.COMPLETE:
+            return
+        if (model := self._shadow.wanted()) is not None:
+            work = self._resolve(request, model=model)
+            draft = self._draft(request, model, work.keys, Status.PENDING, "")
+            self._shadow.follow(shown, draft, lambda keys: self._submit(work, source, keys, Priority.BACKGROUND))
 
     async def _await_missing(
         self, work: _Work, source: FragmentSource | None, outcomes: Outcomes

@@ -87,7 +87,7 @@ def set_shadow(registry: Registry, name: str | None, reason: str, settings: Sett
         return "no version runs in shadow"
     if settings.model_swap == "host" and states.running(settings.home.resolve()) is None:
         return f"{name} runs in shadow at the next `whyrank up` with WHYRANK_SHADOW_SHARE above 0"
-    return f"{name} runs in shadow where WHYRANK_SHADOW_SHARE is above 0 (whyrank train shadow status)"
+    return f"{name} runs in shadow where WHYRANK_SHADOW_SHARE is above 0; see whyrank train models shadow"
 
 
 def _to_shadow(
