@@ -35,6 +35,29 @@ def test_a_page_in_full() -> None:
     assert document.language == "en-GB"
 
 
+def test_places_that_links_can_name_are_lines_of_the_body() -> None:
+    document = page(
+        """<body id=all><p>intro</p><section id=one><span id=alias></span><h2>One</h2><p>first <a name=in>in</a></p>
+        </section><a name="two"></a><h2>Two</h2><pre>x<b id=code>y</b>\nz</pre><dl><dt id="f.g">f</dt></dl>
+        <h2 id=one>Again</h2><p id=end></p></body>"""
+    )
+    lines = document.body.split("\n")
+    assert lines == ["intro", "One", "first in", "Two", "xy", "z", "f", "Again"]
+    assert {fragment.id: lines[fragment.line] for fragment in document.fragments} == {
+        "one": "One", "alias": "One", "in": "first in", "two": "Two", "code": "xy", "f.g": "f",
+    }  # fmt: skip
+
+
+def test_places_behind_the_end_of_a_cut_page_are_dropped() -> None:
+    long = f"<p id=a>a</p><p>{'x' * MAX_BODY_CHARS}</p><p id=b>b</p>"
+    assert [fragment.id for fragment in page(long).fragments] == ["a"]
+
+
+def test_a_page_cannot_make_places_by_its_own_characters() -> None:
+    document = page("<p id=a>one\x1d0\x1dtwo</p>")
+    assert (document.body, [fragment.line for fragment in document.fragments]) == ("one0two", [0])
+
+
 @pytest.mark.parametrize(
     ("html", "title"),
     [

@@ -96,6 +96,28 @@ def test_pages_that_the_engine_refuses_are_named(monkeypatch: pytest.MonkeyPatch
     assert "refused by the engine: sub/b.html: mapper_parsing_exception: [no]" in err
 
 
+def test_a_stack_exchange_dump_is_indexed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = '<row Id="1" PostTypeId="1" Title="t" Body="b"/><row Id="2" PostTypeId="2" ParentId="1" Body="a"/>'
+    (tmp_path / "Posts.xml").write_text(f"<posts>{rows}<row Id='3' PostTypeId='1'/></posts>")
+    arguments = ["stackexchange", str(tmp_path), "--site", "x.example.org", "--index", "docs", "--json"]
+    code, out, err = run(monkeypatch, FakeEngine(), *arguments)
+    assert (code, json.loads(out)["indexed"]) == (0, 2)
+    assert "skipped: post 3: no Body" in err
+    (tmp_path / "Posts.xml").write_text("<posts>")
+    code, _, err = run(monkeypatch, FakeEngine(), *arguments)
+    assert (code, "no element found" in err) == (1, True)
+
+
+def test_debian_packages_are_indexed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "a-doc" / "usr" / "share" / "doc"
+    folder.mkdir(parents=True)
+    for i in range(5):
+        (folder / f"{i}.html").write_text("<p>text")
+    arguments = ["debian", "a-doc", "--into", str(tmp_path), "--index", "docs", "--limit", "3", "--json"]
+    code, out, _ = run(monkeypatch, FakeEngine(), *arguments)
+    assert (code, json.loads(out)["indexed"]) == (0, 3)
+
+
 def test_an_engine_that_is_down_is_said(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     engine = FakeEngine()
     engine.down = True
@@ -119,6 +141,12 @@ def test_an_empty_source_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ["--python-docs"],
         ["--index", "docs", "--python-docs", "--pages", "."],
         ["--index", "docs", "--pages", "/no/such/folder"],
+        ["stackexchange", "/tmp"],
+        ["stackexchange", "/tmp", "--index", "docs", "--site", "no host"],
+        ["debian", "--index", "docs", "--into", "debs"],
+        ["debian", "a-doc", "--index", "docs"],
+        ["debian", "-x", "--index", "docs", "--into", "debs"],
+        ["--index", "docs", "debian", "a-doc", "--index", "docs", "--into", "debs"],
     ],
 )
 def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
