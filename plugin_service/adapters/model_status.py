@@ -55,7 +55,7 @@ class PolledModelStatus:
     def shadow(self) -> ModelInfo | None:
         """The model that is tried in shadow, if any. Immediate."""
         served = self._manifest.shadow()
-        return served and ModelInfo(ready=True, revision=served.revision, weights=served.weights)
+        return ModelInfo(ready=True, revision=served.revision, weights=served.weights) if served is not None else None
 
     async def start(self) -> None:
         """Ask once, then go on in the background. Never fails."""

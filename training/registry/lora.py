@@ -27,6 +27,7 @@ RETIRE_AFTER_S = 60.0
 _LOAD_S = 300.0
 _SAMPLE = ("why is the sky blue", Passage("The sky is blue because the air scatters blue light more than red light."))
 _OURS = "whyrank-"
+NO_MANIFEST = "WHYRANK_MODEL_SWAP=lora needs WHYRANK_MODEL_MANIFEST, the file to write"
 
 
 class LoraServer:
@@ -92,9 +93,7 @@ def activate(
     """
     path = settings.model_manifest
     if path is None:
-        raise BadRequestError(
-            "model_manifest", "WHYRANK_MODEL_SWAP=lora needs WHYRANK_MODEL_MANIFEST, the file to write"
-        )
+        raise BadRequestError("model_manifest", NO_MANIFEST)
     manifest = _loaded(version, settings, progress)
     save_manifest(manifest, path)
     stay = {manifest.served_name, _named(settings.shadow_manifest)}

@@ -42,9 +42,10 @@ def registry_of(settings: Settings, base: str = EMBEDDED) -> Registry:
 def promote(registry: Registry, name: str, config: PromoteConfig, settings: Settings, progress: Progress) -> Promotion:
     """Take a version through the gate by its own evaluation. A refusal is an answer, not an error.
 
-    Raises RegistryError for a version that is not there or damaged.
+    Raises RegistryError for a version that is not there or damaged, BadRequestError for settings that cannot serve.
     """
     version = registry.load(name)
+    service.check(settings)
     before = registry.current()
     if name == before:
         # Of a stage that was killed after it had promoted, or of a second command.
@@ -72,6 +73,7 @@ def roll_back(registry: Registry, reason: str, settings: Settings, progress: Pro
 
     Raises RegistryError when there is none.
     """
+    service.check(settings)
     event = registry.rollback(reason)
     name = str(event.version)
     return f"{name} is current again. {service.bring(registry, name, settings, progress, wait_s).words}"

@@ -34,6 +34,12 @@ class Service(msgspec.Struct, frozen=True):
     words: str
 
 
+def check(settings: Settings) -> None:
+    """Raises BadRequestError for settings by which nothing can be served, before any pointer moves."""
+    if settings.model_swap == "lora" and settings.model_manifest is None:
+        raise BadRequestError("model_manifest", lora.NO_MANIFEST)
+
+
 def bring(registry: Registry, name: str, settings: Settings, progress: Progress, wait_s: float) -> Service:
     """Have the version that `current` points at served; waits for a model host that is up. Never raises for a model
     that does not come up: the one before goes on then, and the words say why."""
