@@ -112,8 +112,10 @@ class Evaluation:
     ) -> Result:
         """All of it. Raises StageError when a model server stays away: what it judged is kept.
 
-        Raises BadRequestError for collections that hold nothing to evaluate, EngineError.
+        Raises BadRequestError for collections that hold nothing to evaluate, or that weights would be chosen on as
+        well, EngineError.
         """
+        _refuse_tuning_on_what_is_reported(collections, validation)
         samples = self._samples(collections, self._plan.queries)
         if not samples or any(len(sample.queries) < 2 for sample in samples):
             raise BadRequestError("collections", "two judged queries of each collection are the least")
@@ -311,6 +313,13 @@ def _lm_adds(comparisons: Sequence[Comparison]) -> Answer:
         if (each.system, each.baseline) == (System.ALL, System.ENCODER_ENGINE):
             return statistics.answer(each.low, each.high)
     return Answer.UNDECIDED
+
+
+def _refuse_tuning_on_what_is_reported(collections: Sequence[Collection], validation: Sequence[Collection]) -> None:
+    reported = {collection.content_hash(): collection.name for collection in collections}
+    for collection in validation:
+        if (name := reported.get(collection.content_hash())) is not None:
+            raise BadRequestError("validation", f"{name} is reported on: weights must be chosen on other data")
 
 
 def _pairs(samples: Sequence[Sample]) -> list[Pair]:

@@ -42,12 +42,15 @@ SAYINGS = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    return written(tmp_path / "topics", "Is there an index of how {topic} grow?")
+
+
+def written(folder: Path, question: str) -> Path:
     """Documents on some topics; for each topic BM25 likes the index of names best, and the first is the answer."""
-    folder = tmp_path / "topics"
     (folder / "qrels").mkdir(parents=True)
     documents, queries, grades = [], [], ["query-id\tcorpus-id\tscore"]
     for number, topic in enumerate(TOPICS):
-        queries.append({"_id": f"q{number}", "text": f"Is there an index of how {topic} grow?"})
+        queries.append({"_id": f"q{number}", "text": question.format(topic=topic)})
         for place, saying in enumerate(SAYINGS):
             text = saying.format(topic=topic)
             documents.append({"_id": f"d{number}-{place}", "title": topic.title(), "text": text})
@@ -152,16 +155,24 @@ def test_a_collection_is_searched_judged_compared_and_reported(
     assert again.means[System.ALL] == again.means[System.ENGINE]
     assert again.models[Role.CANDIDATE].pairs_per_s is None
 
-    # Chosen on a collection of its own, which is this one here, where the rule is nearly always right
+    # Chosen on a collection of its own
     judge.down = False
-    chosen = evaluate(PLAN, validation=(folder,))
+    other = written(tmp_path / "other", "Which index names {topic}?")
+    chosen = evaluate(PLAN, validation=(other,))
     assert chosen.choice is not None
     assert chosen.choice.value == max(point.value for point in chosen.choice.surface)
     assert chosen.choice.weights == chosen.weights[System.ALL]
     assert chosen.weights[System.LM_ENGINE].similarity == 0.0
     page = LexborHTMLParser((out / "report.html").read_text())
     assert len(page.css("figure svg")) == 4
-    assert "8 validation queries (topics)" in page.text()
+    assert "8 validation queries (other)" in page.text()
+
+
+def test_weights_are_not_chosen_on_what_is_reported(folder: Path, settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(BadRequestError, match="topics is reported on: weights must be chosen on other data"):
+        evaluate_collections(
+            [folder], tmp_path / "out", PLAN, settings, validation=(folder,), model_url="http://127.0.0.1:9/v1"
+        )
 
 
 def test_excluded_documents_are_never_candidates(
