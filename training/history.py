@@ -163,8 +163,8 @@ def gone_unless_started(run: RunFolder) -> Iterator[None]:
     try:
         yield
     finally:
-        if read(run).started is None:
-            shutil.rmtree(run.path)
+        if (run.path / "run.json").exists() and read(run).started is None:
+            shutil.rmtree(run.path, ignore_errors=True)
 
 
 def write(run: RunFolder, record: RunRecord) -> None:

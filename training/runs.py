@@ -36,8 +36,7 @@ from whyrank.errors import EngineError, WhyRankError
 from whyrank.settings import Settings
 
 TELL_EVERY_S = 0.5
-"""How often the same words are told with another share; other words are told sooner."""
-_TELL_AFTER_S = 0.05
+"""How often the same words are told with another share; other words are told at once."""
 _log = structlog.get_logger(__name__)
 
 
@@ -197,7 +196,7 @@ def _stage(run: RunFolder, stage: Stage, code: StageCode, settings: Settings, te
 
 
 class Teller:
-    """The Progress of a stage's process: into `progress.json`, a few times a second at most."""
+    """The Progress of a stage's process: into `progress.json`, twice a second at most while it is the same thing."""
 
     def __init__(self, run: RunFolder, stage: Stage) -> None:
         self._path = run.path / "progress.json"
@@ -207,7 +206,7 @@ class Teller:
     def __call__(self, what: str, share: float | None) -> None:
         """As `training.stages.Progress`."""
         now = time.time()
-        if now - self._last.at >= (TELL_EVERY_S if what == self._last.what else _TELL_AFTER_S):
+        if what != self._last.what or now - self._last.at >= TELL_EVERY_S:
             self._last = Told(self._stage, what, share, now)
             history.replace(self._path, self._last)
 

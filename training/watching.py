@@ -20,9 +20,10 @@ from training.runs import Change, settings_of, signals_stop, surroundings
 from training.stages import RunFolder, Stage
 from whyrank import logging
 from whyrank.console import out
-from whyrank.embedded.parts import tail
 
 PATIENCE_S = 60.0
+_TAIL_BYTES = 2000
+_LEFT: list[subprocess.Popen[bytes]] = []
 
 
 def watched(folder: RunFolder, go: Callable[..., RunRecord], engine_url: str | None, *, quiet: bool) -> RunRecord:
@@ -80,21 +81,32 @@ def detach(folder: RunFolder, change: Change, *, alone: bool, stages: str, engin
     path = folder.path / "logs" / "runner.log"
     path.parent.mkdir(exist_ok=True)
     before = history.read(folder).started
-    with path.open("ab") as output:
+    with path.open("a+b") as output:
+        # It outlives us, and is not waited for: dropped while it runs, it would warn of that.
         process = subprocess.Popen(  # noqa: S603 - ourselves
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
+        _LEFT.append(process)
+        seen = os.dup(output.fileno())
+
+    def said() -> str:
+        """The log's last lines: by its descriptor, since the file may be gone."""
+        size = os.fstat(seen).st_size
+        return os.pread(seen, _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode(errors="replace").strip()
 
     def begun() -> bool:
         ended = process.poll() is not None
-        problem = tail(path)
-        if folder.path.exists() and history.read(folder).started != before:
-            return True
+        with suppress(RunError):  # a run that does not begin removes its folder
+            if history.read(folder).started != before:
+                return True
         if ended:
-            raise RunError(f"the run did not begin:\n{problem}")
+            raise RunError(f"the run did not begin: {said()}")
         return False
 
-    _until(begun, f"the run does not begin ({path})")
+    try:
+        _until(begun, f"the run does not begin ({path})")
+    finally:
+        os.close(seen)
 
 
 def stop(home: Path) -> lease.Holder:

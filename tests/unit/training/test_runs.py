@@ -25,7 +25,7 @@ from training.runs import Change, carry_out
 from training.stages import RunFolder, Stage
 from whyrank.errors import BadRequestError
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 ROOT = Path(__file__).parents[3]
 
 
