@@ -122,6 +122,8 @@ class Serving(msgspec.Struct, frozen=True):
     failed: str | None = None
     """The version that was to be served last and could not be; None once another one could."""
     failure: str = ""
+    decided: datetime | None = None
+    """When the pointer was written that this is the outcome of; a later one is still to be followed."""
     shadow: str | None = None
     """The version that runs beside it."""
 
@@ -231,6 +233,11 @@ class Registry:
         """The version that is to serve. Raises RegistryError when the pointer cannot be read."""
         event = self._pointer("current")
         return event.version if event is not None else self.default()
+
+    def decided(self) -> datetime | None:
+        """When `current` was last written; None where it never was. Raises RegistryError."""
+        event = self._pointer("current")
+        return event.at if event is not None else None
 
     def shadowed(self) -> str | None:
         """The version that is to run in shadow, if any."""

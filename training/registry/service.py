@@ -49,7 +49,8 @@ def bring(registry: Registry, name: str, settings: Settings, progress: Progress,
     if state is None or states.MODEL not in state.parts:
         return Service(False, f"{name} is served at the next `whyrank up`: no model server of this home is up")
     progress(f"waiting for the model server to serve {name}", None)
-    told = _until(lambda: _settled(registry, name), wait_s)
+    decided = registry.decided()
+    told = _until(lambda: _settled(registry, decided), wait_s)
     if told is None:
         return Service(False, f"the model server still prepares {name} after {wait_s:.0f} s; whyrank status tells more")
     if told.version != name:
@@ -74,12 +75,12 @@ def _by_lora(registry: Registry, version: Version, settings: Settings, progress:
     return Service(True, f"{version.name} is served at {settings.model_url}")
 
 
-def _settled(registry: Registry, name: str) -> Serving | None:
-    """What the host says once it has taken the version up or given it up."""
+def _settled(registry: Registry, decided: datetime | None) -> Serving | None:
+    """What the host says once it has followed the pointer that was written then, or given it up."""
     told = registry.serving()
     if told is None or told.loading is not None:
         return None
-    return told if name in (told.version, told.failed) else None
+    return told if decided is None or (told.decided is not None and told.decided >= decided) else None
 
 
 def _sidecar_serves(url: str, settings: Settings) -> bool:

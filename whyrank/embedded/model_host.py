@@ -183,16 +183,17 @@ class ModelHost:
     async def _follow(self) -> NoReturn:
         """The first server, then whatever the pointers say."""
         self._seen["current"] = self._registry.stamp("current")
+        wished, decided = None, None
         try:
-            wished = self._registry.current()
+            wished, decided = self._registry.current(), self._registry.decided()
         except RegistryError as error:
             self._fail(None, error)
-            wished = None
         for name in candidates(self._registry):
             if await self._change(name, wished=name == wished):
                 break
         else:
             raise HostError(f"no model server could be started: {self._told.failure}")
+        self._tell(decided=decided)
         while True:
             if (stamp := self._registry.stamp("current")) != self._seen.get("current"):
                 self._seen["current"] = stamp
@@ -204,7 +205,7 @@ class ModelHost:
 
     async def _to_current(self) -> None:
         try:
-            name = self._registry.current()
+            name, decided = self._registry.current(), self._registry.decided()
         except RegistryError as error:
             self._fail(None, error)
             return
@@ -212,6 +213,7 @@ class ModelHost:
             self._tell(failed=None, failure="")
         elif name is not None:
             await self._change(name, wished=True)
+        self._tell(decided=decided)
 
     async def _change(self, name: str, *, wished: bool) -> bool:
         """Serve this version from now on; False when it cannot be, and then all is as before.
