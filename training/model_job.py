@@ -64,14 +64,16 @@ def run_job(
     variables |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
     error = ""
     log = folder / "job.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own module, by our own environment
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(  # noqa: S603 - our own module, by our own environment
             [str(python), "-m", module, str(path)],
             stdin=subprocess.PIPE,  # held open: its end tells the job that this process is gone
             stdout=subprocess.PIPE,
             stderr=output,
             env=variables,
-        )
+        ) as process,
+    ):
         try:
             for raw in process.stdout or ():
                 try:

@@ -22,12 +22,18 @@ from transformers import AutoTokenizer, TrainerCallback, TrainerControl, Trainer
 from trl import DPOConfig, SFTConfig
 
 from training.distill.checkpoints import newest, seal
-from training.distill.job import load_base
 from training.model_job import job_main, tell
 from training.records import read
 from training.refine.config import KeptAnswer, Objective, Preference, TrainJob
 from training.refine.tokens import Encoded, encode, epochs_in_order
-from training.refine.trainers import EncodedDPOTrainer, WeightedTrainer, collate_weighted, learnt, save_adapter
+from training.refine.trainers import (
+    EncodedDPOTrainer,
+    WeightedTrainer,
+    collate_weighted,
+    learnt,
+    load_base,
+    save_adapter,
+)
 from training.stages import StageError
 from whyrank.embedded.cache import exclusive
 
@@ -111,7 +117,7 @@ def arguments(job: TrainJob, world: int) -> dict[str, Any]:
 def make_trainer(job: TrainJob, tokenizer: Any, rows: Sequence[tuple[int, Row]], world: int) -> Any:
     """The objective's trainer, on the adapter to go on from."""
     data, shared = in_order(job, rows, world), arguments(job, world)
-    model = PeftModel.from_pretrained(load_base(job.base, job.config.qlora), str(job.adapter), is_trainable=True)
+    model = PeftModel.from_pretrained(load_base(job.base, qlora=job.config.qlora), str(job.adapter), is_trainable=True)
     if job.config.objective is Objective.DPO:
         return EncodedDPOTrainer(
             model,

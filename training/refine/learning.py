@@ -73,7 +73,7 @@ def lesson(batch: Batch, logits: Floats | None, config: RefineConfig, constraint
         "label_agreement": _mean(batch.labels == batch.teacher_label[:, None]),
         "boost": {
             "mean": _mean(boost),
-            "quartiles": np.quantile(boost, _QUANTILES).tolist() if boost.size else [],
+            "quartiles": np.quantile(boost, _QUANTILES).tolist(),
             "zero_share": _mean(boost == 0.0),
         },
     }

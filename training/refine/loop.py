@@ -29,7 +29,7 @@ from training.recipe import Recipe
 from training.records import Split, check, file_hash, read, write
 from training.refine import steps, validation
 from training.refine.config import Conversation, ConversationScore, Keep, RefineConfig, RewardJob, TrainJob
-from training.refine.learning import completion, lesson, messages_of
+from training.refine.learning import completion, lesson, messages_of, rewards
 from training.refine.pairs import JudgedGroup, JudgedPair, judged_groups, rounds, shuffled, take
 from training.refine.rewards import Batch, Floats, batch
 from training.refine.sampling import Drawing, Endpoint, Samples, draw, known
@@ -79,6 +79,8 @@ class _Loop:
         self._distilled = run.path / Stage.DISTILL.value / "adapter"
         if not (self._distilled / _WEIGHTS).is_file():
             raise StageError(f"{self._distilled} holds no adapter: run the stage distill first")
+        if not rewards(config, np.zeros(0) if config.reward_model else None):
+            raise StageError("every reward is switched off: give one a weight in `rewards`, or set `rounds = 0`")
         records = run.folder(Stage.SYNTHESIZE)
         self.inputs = {name: check(records / name).sha256 for name in ("groups.jsonl", "judgements.jsonl")}
         self.inputs |= {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -66,7 +67,7 @@ def batch(pairs: Sequence[JudgedPair], samples: Mapping[tuple[str, str], Samples
         teacher=np.array([judgement.probabilities for judgement in judged], np.float64).reshape(-1, 3),
         teacher_label=np.array([judgement.label for judgement in judged], np.int64),
         teacher_relevance=np.array([judgement.relevance for judgement in judged], np.float64),
-        groups=[slice(start, end) for start, end in zip(starts, [*starts[1:], len(kept)], strict=True)],
+        groups=[slice(*ends) for ends in pairwise([*starts, len(kept)])],
     )
 
 

@@ -9,9 +9,32 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import DPOTrainer, SFTTrainer
 
+from training.stages import StageError
+
 _IGNORED = -100
+
+
+def load_base(name: str, *, qlora: bool) -> Any:
+    """The base model, in 4-bit NF4 for QLoRA (Dettmers et al., 2023, arXiv 2305.14314).
+
+    Raises StageError where there is no such model, or no bitsandbytes for QLoRA.
+    """
+    extra: dict[str, Any] = {}
+    if qlora:
+        extra["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    try:
+        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **extra)
+    except (ImportError, OSError, ValueError) as error:
+        raise StageError(f"the base model {name} cannot be loaded: {error}") from error
 
 
 class WeightedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types

@@ -37,8 +37,6 @@ def combine(scores: Mapping[str, Floats], weights: RewardWeights, *, standardise
 def normalise(rewards: Floats, scale: Scale) -> Floats:
     """Rewards min-max normalised to [0, 1], within each row (pair) or over all; 0 where all are alike."""
     axis = 1 if scale is Scale.PAIR else None
-    if rewards.size == 0:
-        return rewards
     low = rewards.min(axis=axis, keepdims=True)
     spread = rewards.max(axis=axis, keepdims=True) - low
     alike = spread <= _LEAST_SPREAD
