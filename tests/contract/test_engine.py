@@ -142,6 +142,12 @@ async def test_bulk_takes_async_iterables_and_the_same_ids_again(engine: Engine,
     assert await engine.count(index) == 3
 
 
+async def test_bulk_takes_requests_of_several_megabytes(engine: Engine, index: str) -> None:
+    # aiohttp warns of large bodies given as bytes, and here warnings are errors
+    result = await engine.bulk(index, ((str(i), {"text": "x y " * 100_000}) for i in range(12)))
+    assert (result.indexed, result.failures) == (12, ())
+
+
 async def test_bulk_keeps_fields_named_as_the_actions_own(engine: Engine) -> None:
     name = f"whyrank-contract-{uuid.uuid4().hex[:12]}"
     document = {"routing": "x", "pipeline": "y", "doc": {"version": 3}}

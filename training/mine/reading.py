@@ -25,23 +25,27 @@ Keep = Callable[[ScanHit], Any]
 
 async def read_index(engine: Engine, config: MineConfig, folder: Path, counter: Counter) -> None:
     """Bring the documents to `folder`, one spool for each slice. Goes on where it was left. Raises EngineError."""
-    parts = [ScanSlice(number, config.slices) for number in range(config.slices)]
-    async with asyncio.TaskGroup() as group:
-        for part in parts:
-            group.create_task(
-                read_part(
-                    engine,
-                    config.index,
-                    spool_path(folder, part.number),
-                    counter,
-                    lambda hit: hit,
-                    by=config.key,
-                    fields=wanted_fields(config),
-                    query=config.filter or None,
-                    part=part,
-                    page=config.scan_page,
-                )
-            )
+    reads = [
+        read_part(
+            engine,
+            config.index,
+            spool_path(folder, number),
+            counter,
+            lambda hit: hit,
+            by=config.key,
+            fields=wanted_fields(config),
+            query=config.filter or None,
+            part=ScanSlice(number, config.slices),
+            page=config.scan_page,
+        )
+        for number in range(config.slices)
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for read in reads:
+                group.create_task(read)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None  # the others fail for the same reason, or were cancelled
 
 
 async def read_part(engine: Engine, index: str, path: Path, counter: Counter, keep: Keep, **options: Any) -> None:

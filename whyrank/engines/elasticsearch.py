@@ -17,6 +17,7 @@ from elasticsearch.helpers import BulkIndexError, ScanError, async_streaming_bul
 from typing_extensions import override
 
 from whyrank.engines import _answers, _scan
+from whyrank.engines._bodies import StreamedBodies
 from whyrank.engines.base import (
     WHOLE,
     BulkFailure,
@@ -62,6 +63,10 @@ class _Node(transport.AiohttpHttpNode):
             kept = transport.HttpHeaders({k: v for k, v in answer.meta.headers.items() if k.lower() != "warning"})
             answer = answer._replace(meta=dataclasses.replace(answer.meta, headers=kept))
         return answer
+
+    def _create_aiohttp_session(self) -> None:
+        super()._create_aiohttp_session()
+        self.session = StreamedBodies(self.session)  # type: ignore[arg-type, assignment]
 
 
 def plain_media_type(media_type: str) -> str:
@@ -224,7 +229,7 @@ class ElasticsearchEngine(Engine):
             answer = await self._client.indices.stats(
                 index=index, metric="docs", level="shards", filter_path=_answers.WRITES
             )
-        return _answers.writes_of(answer)
+        return _answers.writes_of(answer.body)
 
     @override
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from opensearchpy.helpers import async_streaming_bulk
 from typing_extensions import override
 
 from whyrank.engines import _answers, _scan
+from whyrank.engines._bodies import StreamedBodies
 from whyrank.engines.base import (
     WHOLE,
     BulkFailure,
@@ -46,6 +47,7 @@ class _Connection(AIOHttpConnection):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             await super()._create_aiohttp_session()
+        self.session = StreamedBodies(self.session)
 
 
 class OpenSearchEngine(Engine):
