@@ -102,6 +102,9 @@ def stage(
     index: IndexName = None,
     values: Values = None,
     again: Annotated[bool, typer.Option("--again", help="Even if it is done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what it would ask and cost; synthesize alone can.")
+    ] = False,
     alone: Alone = False,
     stages: StagesName = OURS,
     home: Home = DEFAULT_HOME,
@@ -113,6 +116,10 @@ def stage(
     from training.runs import carry_out
 
     home = home.resolve()
+    if dry_run:
+        with reported():
+            _estimate(home, stage, run_id, values)
+        return
 
     def one(runner: Runner) -> RunRecord:
         return runner.go_one(stage, again=again)
@@ -256,6 +263,26 @@ def _folder(
     code = stage_codes(stages)
     configs(loaded, code)  # a wrong key is known before there is a run of it
     return history.new_run(home, loaded, tuple(code), history.Cause.COMMAND)[0], Change()
+
+
+def _estimate(home: Path, stage: Stage, run_id: str | None, values: list[str] | None) -> None:
+    """Print what a stage says of itself before it does anything. The run stays as it is."""
+    from training import history
+    from training.recipe import assign, section
+    from training.runs import settings_of, surroundings
+    from training.stages import STAGES
+    from whyrank.embedded.cache import silent
+
+    if stage is not Stage.SYNTHESIZE or run_id is None:
+        raise typer.BadParameter(
+            "estimates synthesize, of a run that has been mined: --run RUN", param_hint="--dry-run"
+        )
+    folder = history.find(home, run_id)
+    recipe = assign(history.read(folder).recipe, [*(values or ()), "synthesize.dry_run=true"])
+    code = STAGES[stage]
+    config = section(recipe, stage, code.config_type())
+    report = code.function()(folder, config, settings_of(surroundings(home)), recipe, silent)
+    _print_json(report.figures)
 
 
 def _conclude(record: RunRecord, folder: RunFolder, as_json: bool) -> None:

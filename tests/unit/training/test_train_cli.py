@@ -19,9 +19,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.unit.training.small_stages import NAME, STAGES, THROUGH, ledger
-from training import cli, cli_models, console, history, lease, watching
+from training import cli, cli_models, console, history, lease, records, watching
 from training.history import Cause, RunRecord, Status
 from training.recipe import Recipe
+from training.records import Group, GroupPassage, Role, Source, Split
 from training.stages import Report, RunFolder, Stage
 from whyrank import commands
 from whyrank.cli import app
@@ -58,6 +59,11 @@ def made(home: Path, status: Status = Status.WAITING) -> tuple[RunFolder, RunRec
     record.status = status
     history.write(run, record)
     return run, record
+
+
+def group(number: int) -> Group:
+    passages = (GroupPassage("a", "Rain falls.", Role.POSITIVE), GroupPassage("b", "Snow lies.", Role.HARD, 1.5))
+    return Group(f"g{number}", f"query {number}", Source.HEADING, "page", "site", Split.TRAIN, passages)
 
 
 def until(condition: Any) -> None:
@@ -147,6 +153,18 @@ def test_one_stage_of_a_run(tmp_path: Path) -> None:
     told = call("stage", "mine", "--run", id_, "--alone", "--stages", NAME, "--again")
     assert told.exit_code == 0
     assert ledger(run) == THROUGH[:2] * 2
+
+
+def test_an_estimate_asks_nobody_and_changes_nothing(tmp_path: Path) -> None:
+    run, record = made(tmp_path)
+    groups = [group(number) for number in range(3)]
+    records.write(run.folder(Stage.MINE) / "groups.jsonl", groups)
+    told = call("stage", "synthesize", "--run", record.id, "--dry-run")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["pairs"] == sum(len(each.passages) for each in groups)
+    assert history.read(run) == record
+    assert call("stage", "mine", "--run", record.id, "--dry-run").exit_code == 2
+    assert call("stage", "synthesize", "--dry-run").exit_code == 2
 
 
 def test_status_knows_a_run_that_died(tmp_path: Path) -> None:
