@@ -139,6 +139,10 @@ class Registry:
         self.root = root
         self._shipped = shipped if shipped is not None and shipped.is_dir() else None
         self._base = base
+        self._shipped_name = "shipped"  # where its manifest cannot be read: loading it by this name says why
+        if self._shipped is not None:
+            with suppress(RegistryError):
+                self._shipped_name = self.load_folder(self._shipped, verify=False).name
 
     def add(self, source: Path, manifest: ModelManifest, evaluation: Path | None = None) -> str:
         """Copy an adapter (peft's two files) or a model's folder in, with its evaluation; gives the version's name.
@@ -191,7 +195,7 @@ class Registry:
     def _find(self, name: str, *, verify: bool) -> Version:
         if self._base is not None and name == self._base.name:
             return Version(name, self._base)
-        if self._shipped is not None and name == self._shipped_name():
+        if self._shipped is not None and name == self._shipped_name:
             return self.load_folder(self._shipped, verify=verify)
         folder = self.root / name
         if not _NAME.fullmatch(name) or not folder.is_dir():
@@ -220,13 +224,13 @@ class Registry:
             (p for p in found if p.is_dir() and _NAME.fullmatch(p.name)), key=lambda p: (p.stat().st_mtime_ns, p.name)
         )
         built_in = [self._base.name] if self._base is not None else []
-        built_in += [self._shipped_name()] if self._shipped is not None else []
+        built_in += [self._shipped_name] if self._shipped is not None else []
         return [*built_in, *(path.name for path in ours)]
 
     def default(self) -> str | None:
         """What is served where nothing was promoted: the shipped version, else the base."""
         if self._shipped is not None:
-            return self._shipped_name()
+            return self._shipped_name
         return self._base.name if self._base is not None else None
 
     def current(self) -> str | None:
@@ -309,11 +313,6 @@ class Registry:
         """What `serving` gives from now on: the model host's to say."""
         self.root.mkdir(parents=True, exist_ok=True)
         write_whole(self.root / "serving.json", msgspec.json.format(msgspec.json.encode(serving), indent=2) + b"\n")
-
-    def _shipped_name(self) -> str:
-        if self._shipped is None:
-            raise RegistryError("no version is shipped")
-        return self.load_folder(self._shipped, verify=False).name
 
     def _name(self, created: datetime, copied: dict[str, str]) -> str:
         """The date and as much of the hash as tells this content from every other of the day."""

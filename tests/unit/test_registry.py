@@ -192,6 +192,12 @@ def test_the_shipped_version_is_there_and_verified_like_any_other(tmp_path: Path
     (shipped / "adapter" / "adapter_config.json").write_text("other")
     with pytest.raises(RegistryError, match="adapter_config"):
         subject.load(name)
+    (shipped / MANIFEST).write_text("{")
+    broken = Registry(tmp_path / "home", shipped=shipped, base=BASE)
+    assert broken.current() == "shipped"
+    assert broken.load("base").manifest == BASE
+    with pytest.raises(RegistryError, match="adapter_config"):
+        broken.load("shipped")
     assert Registry(tmp_path / "home", shipped=tmp_path / "none", base=BASE).current() == "base"
     assert Registry(tmp_path / "home").current() is None
 
