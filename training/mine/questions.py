@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from training.mine.corpus import Corpus
 from training.mine.pages import Page
 from training.mine.seeds import MAX_QUERY_CHARS, Quarry, Seed, Target
-from training.mine.words import is_code
+from training.mine.words import is_code, squash
 from training.records import Source
 
 _BODY_WORDS = 40
@@ -31,8 +31,10 @@ def question_seeds(page: Page, number: int, quarry: Quarry) -> Iterator[Seed]:
     targets = []
     for found in dict.fromkeys(pages):
         at = quarry.matcher.ranked(f"{page.title} {beginning}", found)[0]
-        if len(corpus.page(found).pieces[at].text.split()) >= quarry.config.min_words:
-            targets.append(Target(found, at))
+        whole = corpus.page(found).pieces[at].text
+        text = _without_title(whole, page.title)
+        if len(text.split()) >= quarry.config.min_words:
+            targets.append(Target(found, at, None if text == whole else text))
     if not targets:
         quarry.drop(Source.STACKEXCHANGE, "no_answer")
         return
@@ -62,6 +64,12 @@ def _linked(page: Page, answers: list[int], corpus: Corpus) -> Iterator[int]:
             yield number
         elif best := _answers(corpus, corpus.ids[number]):
             yield best[0]
+
+
+def _without_title(text: str, title: str) -> str:
+    """The text without lines that repeat the question: some answers begin with it."""
+    asked = squash(title)
+    return "\n".join(line for line in text.split("\n") if squash(line) != asked)
 
 
 def _beginning(page: Page) -> str:

@@ -205,10 +205,19 @@ def test_a_question_asks_for_its_answers_and_what_they_link_to(tmp_path: Path) -
         # Accepted, voted up, the document, the linked question's best answer; not the one without a vote
         assert [corpus.ids[aim.page] for aim in seed.targets] == ["qa/3", "qa/2", "target", "qa/7"]
         assert seed.hidden == (0,)
+    assert seeds[0].targets[0].text is None
     assert list(question_seeds(corpus.page(7), 7, found)) == []
     assert drops == {"stackexchange.no_answer": 1}
     assert list(question_seeds(corpus.page(1), 1, found)) == []
     assert list(question_seeds(corpus.page(8), 8, found)) == []
+
+
+def test_an_answer_that_begins_with_its_question_does_not_show_it(tmp_path: Path) -> None:
+    documents = questions()
+    documents["qa/3"]["body"] = f"WHY do writers wait?\n{LONG}"
+    found, _ = quarry(tmp_path, documents)
+    seed = next(question_seeds(found.corpus.page(0), 0, found))
+    assert seed.targets[0].text == LONG
 
 
 @pytest.mark.parametrize(
