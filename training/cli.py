@@ -262,7 +262,7 @@ def _folder(
     loaded = assign(load(recipe), changes)
     code = stage_codes(stages)
     configs(loaded, code)  # a wrong key is known before there is a run of it
-    return history.new_run(home, loaded, tuple(code), history.Cause.COMMAND)[0], Change()
+    return history.new_run(home, loaded, code, history.Cause.COMMAND)[0], Change()
 
 
 def _estimate(home: Path, stage: Stage, run_id: str | None, values: list[str] | None) -> None:

@@ -50,7 +50,7 @@ def run(home: Path, recipe: str, port: int) -> None:
     before = _search(sidecar)
     out.print(f"searches are judged by revision {before}")
     out.print("[bold]4. Training[/]: " + escape(", ".join(stage.value for stage in STAGES if stage not in loaded.skip)))
-    folder, _ = history.new_run(home, loaded, tuple(STAGES), history.Cause.COMMAND)
+    folder, _ = history.new_run(home, loaded, STAGES, history.Cause.COMMAND)
     with history.gone_unless_started(folder):
         record = watching.watched(folder, partial(carry_out, folder), None, quiet=False)
     out.print(console.run_view(record, history.told(folder), alive=False))

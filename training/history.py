@@ -10,10 +10,11 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -136,25 +137,29 @@ def folder(home: Path) -> Path:
     return home / "training" / "runs"
 
 
-def new_run(home: Path, recipe: Recipe, stages: tuple[Stage, ...], cause: Cause) -> tuple[RunFolder, RunRecord]:
-    """A folder and a record for a run that has not started yet."""
-    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{re.sub(r'[^a-z0-9]+', '-', recipe.name.lower()).strip('-') or 'run'}"
-    folder(home).mkdir(parents=True, exist_ok=True)
-    for number in range(1000):
-        path = folder(home) / (f"{stamp}-{number}" if number else stamp)
-        try:
-            path.mkdir()
-        except FileExistsError:  # another run of this second
-            continue
-        records = {
-            stage: StageRecord(Status.SKIPPED if stage in recipe.skip else Status.WAITING, []) for stage in stages
-        }
-        record = RunRecord(path.name, recipe, commit(), socket.gethostname(), cause, time.time(), records)
-        before = last_finished(all_runs(home), record.index)
-        record.watermark_before = before.watermark_after if before is not None else None
-        write(RunFolder(path), record)
-        return RunFolder(path), record
-    raise RunError(f"cannot make another run folder {stamp} in {folder(home)}")
+def new_id(home: Path, recipe: Recipe) -> str:
+    """A name for a run that is about to be made."""
+    name = re.sub(r"[^a-z0-9]+", "-", recipe.name.lower()).strip("-") or "run"
+    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
+    taken = {path.name for path in folder(home).glob(f"{stamp}*")}
+    return next(id_ for number in count() if (id_ := f"{stamp}-{number}" if number else stamp) not in taken)
+
+
+def new_run(
+    home: Path, recipe: Recipe, stages: Iterable[Stage], cause: Cause, id: str | None = None
+) -> tuple[RunFolder, RunRecord]:
+    """A folder and a record for a run that has not started yet. Raises RunError when there is one of this id."""
+    path = folder(home) / (id or new_id(home, recipe))
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:  # made by another process at this moment
+        raise RunError(f"there is a run {path.name} already; try again") from error
+    records = {stage: StageRecord(Status.SKIPPED if stage in recipe.skip else Status.WAITING, []) for stage in stages}
+    record = RunRecord(path.name, recipe, commit(), socket.gethostname(), cause, time.time(), records)
+    before = last_finished(all_runs(home), record.index)
+    record.watermark_before = before.watermark_after if before is not None else None
+    write(RunFolder(path), record)
+    return RunFolder(path), record
 
 
 @contextmanager

@@ -6,6 +6,7 @@ have done meanwhile what was to be done.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
@@ -86,23 +87,24 @@ def once(home: Path, surrounding: Mapping[str, str], stop: lease.Stop, stages: s
     recipe = recipe_of(settings)
     writes = partial(seen, settings)
     while not stop.is_set():
+        asked = time.time()
         plan = decide(history.all_runs(home), recipe, writes, settings.train_min_new)
         _log.info("training_plan", action=plan.action.value, why=plan.why, run=plan.run)
         if plan.action is Action.NOTHING:
             return None
-        if plan.run is not None:
-            run = history.find(home, plan.run)
-        else:
-            fresh = recipe if recipe.learn == "all" else _since(home, recipe)
-            run, _ = history.new_run(home, fresh, tuple(stage_codes(stages)), Cause.SCHEDULE)
-        with (
-            history.gone_unless_started(run),
-            lease.holding(home, run.path.name, url, stop, patience_s=PATIENCE_S),
-        ):
-            if _overtaken(home, run, plan):
+        id_ = plan.run or history.new_id(home, recipe)
+        with lease.holding(home, id_, url, stop, patience_s=PATIENCE_S):
+            if _overtaken(home, plan, asked):
                 continue
-            return Runner(run, stop, stages=stages, env=surrounding, mark=writes).go()
+            run = history.find(home, plan.run) if plan.run is not None else _made(home, recipe, stages, id_)
+            with history.gone_unless_started(run):
+                return Runner(run, stop, stages=stages, env=surrounding, mark=writes).go()
     return None
+
+
+def _made(home: Path, recipe: Recipe, stages: str, id_: str) -> RunFolder:
+    fresh = recipe if recipe.learn == "all" else _since(home, recipe)
+    return history.new_run(home, fresh, stage_codes(stages), Cause.SCHEDULE, id_)[0]
 
 
 def _since(home: Path, recipe: Recipe) -> Recipe:
@@ -114,12 +116,11 @@ def _since(home: Path, recipe: Recipe) -> Recipe:
     return msgspec.structs.replace(recipe, mine={**recipe.mine, "since": str(mark)}) if mark.exists() else recipe
 
 
-def _overtaken(home: Path, run: RunFolder, plan: Plan) -> bool:
-    """Whether another worker did, while we waited for the lease, what was to be done."""
-    if plan.action is Action.CONTINUE:
-        return _unfinished(history.read(run)) is None
-    made = history.read(run).created
-    return any(r.started is not None and r.started >= made for r in history.all_runs(home))
+def _overtaken(home: Path, plan: Plan, asked: float) -> bool:
+    """Whether another process did, while we waited for the lease, what was to be done."""
+    if plan.run is not None:
+        return _unfinished(history.read(history.find(home, plan.run))) is None
+    return any(r.started is not None and r.started >= asked for r in history.all_runs(home))
 
 
 def _unfinished(record: RunRecord) -> str | None:

@@ -265,6 +265,16 @@ def test_a_run_remembers_what_the_last_finished_one_had_seen(tmp_path: Path) -> 
     assert history.read(made(tmp_path, mine={"index": "films"})).watermark_before is None
 
 
+def test_what_was_paid_for_is_at_hand_in_the_next_run_on_the_index(tmp_path: Path) -> None:
+    go(made(tmp_path, mine={"index": "books"}))
+    next_one, other = made(tmp_path, mine={"index": "books"}), made(tmp_path, mine={"index": "films"})
+    go(next_one)
+    go(other)
+    assert (next_one.folder(Stage.SYNTHESIZE) / "begun").read_text() == "xx"
+    assert (next_one.folder(Stage.MINE) / "begun").read_text() == "x"
+    assert (other.folder(Stage.SYNTHESIZE) / "begun").read_text() == "x"
+
+
 def test_a_stage_with_a_report_of_another_version_is_an_error(tmp_path: Path) -> None:
     run = made(tmp_path)
     go(run)
