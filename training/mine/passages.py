@@ -80,7 +80,7 @@ def cut(title: str, body: str, headings: Sequence[str], budget: int) -> list[Pie
 def piece_at(pieces: Sequence[Piece], line: int) -> int:
     """The number of the piece that holds this line of the body. `pieces` must not be empty.
 
-    Of a line too long for one piece it is the first piece that the line opens; its first words may close the one before.
+    Of a line too long for one piece it is the first that the line opens; its first words may close the one before.
     """
     found = 0
     for number, piece in enumerate(pieces):
