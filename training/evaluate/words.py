@@ -27,7 +27,11 @@ def name(comparison: Comparison) -> str:
 def verdict(metrics: Metrics) -> str:
     """The evaluation in a sentence or two."""
     parts = []
-    if by_engine := metrics.comparison(System.ALL, System.ENGINE):
+    by_engine = metrics.comparison(System.ALL, System.ENGINE)
+    without_model = metrics.comparison(System.ENCODER_ENGINE, System.ENGINE)
+    if by_engine is None and without_model is not None:
+        parts.append(f"The bi-encoder {_does(without_model)} against the engine's own order: {interval(without_model)}.")
+    if by_engine is not None:
         parts.append(f"Reranking {_does(by_engine)} against the engine's own order: {interval(by_engine)}.")
     if by_current := metrics.comparison(System.ALL, System.CURRENT_ALL):
         parts.append(f"Against the model that is served now it {_does(by_current)}: {interval(by_current)}.")

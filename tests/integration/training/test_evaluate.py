@@ -297,3 +297,13 @@ def test_a_run_without_an_adapter_says_what_to_do(settings: Settings, tmp_path: 
 def test_a_folder_that_is_no_collection_is_named(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(BadRequestError, match="is no collection"):
         evaluate_collections([tmp_path], tmp_path, PLAN, settings)
+
+
+def test_without_a_model_engine_and_bi_encoder_are_compared(folder: Path, settings: Settings, tmp_path: Path) -> None:
+    plan = Plan(depth=5, modes=(), weights=FusionWeights(0.5, 0.0, 0.5), consistency_pairs=0)
+    out, url = tmp_path / "out", settings.engine_url
+    metrics = evaluate_collections([folder], out, plan, settings, engine_url=url, cache=tmp_path / "cache")
+    assert set(metrics.means) == {System.ENGINE, System.ENCODER, System.ENCODER_ENGINE}
+    assert not metrics.models[Role.CANDIDATE].explanations
+    assert as_text(metrics).startswith("The bi-encoder ")
+    assert "was not measured" in LexborHTMLParser((out / "report.html").read_text()).text()
