@@ -17,6 +17,7 @@ import typer
 from rich.markup import escape
 
 from training.stages import OURS, RunFolder, Stage
+from whyrank import logging
 from whyrank.cli import AsJson, EngineUrl, Home, reported
 from whyrank.commands import LazyCommands
 from whyrank.console import err, out
@@ -54,6 +55,12 @@ StagesName = Annotated[
     str, typer.Option("--stages", help="Stages of yours in place of ours: module:NAME of a mapping.")
 ]
 RunId = Annotated[str | None, typer.Option("--run", help="Run, by its id or the beginning of it.")]
+
+
+@app.callback()
+def main() -> None:
+    """Before every command: what the commands' own words do not say is logged from warnings on."""
+    logging.configure("warning", "console")
 
 
 @app.command()

@@ -140,7 +140,7 @@ def rollback(
 
 @app.command()
 def shadow(
-    name: Annotated[str | None, typer.Argument(metavar="[VERSION]", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="VERSION", show_default=False)] = None,
     off: Annotated[bool, typer.Option("--off", help="Run none.")] = False,
     reason: Reason = "by hand",
     base: Base = "embedded",

@@ -18,7 +18,6 @@ from training import console, history, lease
 from training.history import RunError, RunRecord
 from training.runs import Change, settings_of, signals_stop, surroundings
 from training.stages import RunFolder, Stage
-from whyrank import logging
 from whyrank.console import out
 
 PATIENCE_S = 60.0
@@ -31,14 +30,13 @@ def watched(folder: RunFolder, go: Callable[..., RunRecord], engine_url: str | N
 
     `go` is `training.runs.carry_out` but for who stops it, what it finds around it, and who hears of changes.
     """
-    logging.configure("warning", "console")
     stop = lease.Stop()
     surrounding = surroundings(folder.path.parents[2], engine_url)
     with signals_stop(stop):
         if quiet:
             return go(stop=stop, surrounding=surrounding)
         if not out.is_terminal:
-            return go(stop=stop, surrounding=surrounding, changed=Lines())
+            return go(stop=stop, surrounding=surrounding, changed=Lines(history.read(folder)))
         with Live(
             console=out,
             refresh_per_second=2,
@@ -50,15 +48,15 @@ def watched(folder: RunFolder, go: Callable[..., RunRecord], engine_url: str | N
 
 
 class Lines:
-    """What happens, a line each."""
+    """What happens from now on, a line each."""
 
-    def __init__(self) -> None:
-        self._said: dict[Stage, str] = {}
+    def __init__(self, record: RunRecord) -> None:
+        self._said: dict[Stage, str] = {stage: told.status.value for stage, told in record.stages.items()}
 
     def __call__(self, record: RunRecord) -> None:
         """Say what has changed in a record."""
         for stage, told in record.stages.items():
-            if told.attempts and self._said.get(stage) != told.status.value:
+            if self._said[stage] != told.status.value:
                 self._said[stage] = told.status.value
                 out.print(f"{stage.value}: {told.status.value}")
 
