@@ -98,5 +98,8 @@ def save_adapter(trainer: Any, folder: Path) -> None:
     draft = folder.with_name(folder.name + ".draft")
     model = trainer.accelerator.unwrap_model(trainer.model)
     state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if "lora_" in name}
+    config = model.peft_config["default"]
+    if isinstance(config.target_modules, set):  # whose order would be another one in each process
+        config.target_modules = sorted(config.target_modules)
     model.save_pretrained(draft, state_dict=state, selected_adapters=["default"])
     draft.replace(folder)

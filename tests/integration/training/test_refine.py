@@ -219,7 +219,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _until(condition: Any, process: subprocess.Popen[bytes], out: Path) -> None:
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 900
     while not condition():
         assert process.poll() is None, out.read_text()
         assert time.monotonic() < ends, out.read_text()
