@@ -94,8 +94,9 @@ def run(home: Path, pages: Path | None, *, with_model: bool, sidecar_port: int) 
     out.print(Rule())
     if states.MODEL in state.parts:
         out.print(
-            "The embedded model is SmolLM2-135M as it was published, not yet trained to judge: its quotes are the "
-            "documents' own, its labels are weak, so it weighs no more than the engine (bench/LOG.md).",
+            "The order is the engine's score and the bi-encoder's. The embedded model is SmolLM2-135M as it was "
+            "published, not yet trained to judge: its quotes are the documents' own, its labels weigh nothing "
+            "(bench/LOG.md).",
             style="dim",
         )
     out.print(f"From start to here: {console.duration(time.monotonic() - begun)}. It stays up:")
