@@ -196,6 +196,8 @@ def save(trainer: GroupTrainer, folder: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
     state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if "lora_" in name}
+    config = model.peft_config["default"]
+    config.target_modules = sorted(config.target_modules)  # a set, whose order would be another one in each process
     model.save_pretrained(draft, state_dict=state)
     shutil.rmtree(folder / "adapter", ignore_errors=True)
     draft.rename(folder / "adapter")

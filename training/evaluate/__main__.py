@@ -26,7 +26,9 @@ def main(  # noqa: PLR0917  a command's options are its function's arguments
     depth: Annotated[int, typer.Option(min=1, max=1000, help="Top hits judged for each query.")] = 50,
     passage_tokens: Annotated[int, typer.Option(min=16, help="Token budget of a passage.")] = 256,
     seed: Annotated[int, typer.Option(help="Chooses the queries.")] = 7,
-    modes: Annotated[str, typer.Option(help="`reason`, `label`, both with a comma, or `none`: without the model.")] = "reason",
+    modes: Annotated[
+        str, typer.Option(help="`reason`, `label`, both with a comma, or `none`: without the model.")
+    ] = "reason",
     weights: Annotated[
         str | None, typer.Option(help="Of engine, relevance and similarity, as 0.3,0.2,0.5; unset: the manifest's.")
     ] = None,

@@ -30,7 +30,8 @@ def verdict(metrics: Metrics) -> str:
     by_engine = metrics.comparison(System.ALL, System.ENGINE)
     without_model = metrics.comparison(System.ENCODER_ENGINE, System.ENGINE)
     if by_engine is None and without_model is not None:
-        parts.append(f"The bi-encoder {_does(without_model)} against the engine's own order: {interval(without_model)}.")
+        told = f"{_does(without_model)} against the engine's own order: {interval(without_model)}"
+        parts.append(f"The bi-encoder {told}.")
     if by_engine is not None:
         parts.append(f"Reranking {_does(by_engine)} against the engine's own order: {interval(by_engine)}.")
     if by_current := metrics.comparison(System.ALL, System.CURRENT_ALL):
