@@ -34,6 +34,7 @@ def ours(job: Job, rows: list[Packed], tokenizer: Any) -> float:
             processing_class=tokenizer,
             peft_config=adapter_config(job.config),
             rows=rows,
+            order=range(len(rows)),
             weights=Weights(1.0, 1.0, 1.0),
         )
         started = time.perf_counter()
@@ -72,7 +73,8 @@ def main(base: str, records: Path, groups: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = DistillConfig(max_groups=groups, label_mode_share=0.0, groups_per_step=1)
     job = Job(config, records, base, Constraint.QUOTE, Path())
-    rows, counts = load_rows(job, tokenizer)
+    loaded = load_rows(job, tokenizer)
+    rows, counts = loaded.packed, loaded.counts
     first, theirs, last = ours(job, rows, tokenizer), trls(job, rows, tokenizer), ours(job, rows, tokenizer)
     print(json.dumps({**counts, "ours_s": [first, last], "trl_s": theirs}))
 

@@ -73,8 +73,9 @@ class RunFolder:
     """One training run on disk.
 
     mine/groups.jsonl (Group), synthesize/groups.jsonl (Group, the teacher's own queries among them) and
-    synthesize/judgements.jsonl (Judgement), distill/adapter/, refine/adapter/ (peft's form),
-    evaluate/metrics.json and evaluate/report.html; beside them each stage's report.json.
+    synthesize/judgements.jsonl (Judgement), with synthesize/primer_groups.jsonl and primer_judgements.jsonl of what is
+    learnt first, distill/adapter/, refine/adapter/ (peft's form), evaluate/metrics.json and evaluate/report.html;
+    beside them each stage's report.json.
     """
 
     def __init__(self, path: Path) -> None:

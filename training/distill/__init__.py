@@ -19,6 +19,8 @@ from whyrank.settings import Settings
 
 __all__ = ["DistillConfig", "run"]
 
+RECORDS = ("groups.jsonl", "judgements.jsonl", "primer_groups.jsonl", "primer_judgements.jsonl")
+
 
 def run(run: RunFolder, config: DistillConfig, settings: Settings, recipe: Recipe, progress: Progress) -> Report:
     """Train the adapter `distill/adapter` on the run's judged groups of the split `train`.
@@ -28,7 +30,7 @@ def run(run: RunFolder, config: DistillConfig, settings: Settings, recipe: Recip
     """
     started = time.monotonic()
     records = run.folder(Stage.SYNTHESIZE)
-    inputs = {name: check(records / name).sha256 for name in ("groups.jsonl", "judgements.jsonl")}
+    inputs = {name: check(records / name).sha256 for name in RECORDS}
     inputs["config"] = config_hash(config)
     folder = run.folder(Stage.DISTILL)
     figures = run_job(

@@ -9,6 +9,7 @@ import random
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +67,77 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks h
             tell("training", state.global_step / state.max_steps)
 
 
-def load_rows(job: Job, tokenizer: Any) -> tuple[list[Packed], dict[str, int]]:
-    """The train split's judged groups as packed rows, shuffled by the seed, and counts of what was left out."""
-    judged: dict[str, dict[str, Judgement]] = defaultdict(dict)
-    for judgement in read(job.records / "judgements.jsonl", Judgement):
-        judged[judgement.group][judgement.passage] = judgement
-    renderer = Renderer(tokenizer, job.constraint)
+class Rows:
+    """What is learnt: packed groups, and counts of what they hold and of what was left out."""
+
+    def __init__(self, renderer: Renderer, config: DistillConfig) -> None:
+        self.packed: list[Packed] = []
+        self.primer = 0
+        """How many of them, the first ones, are the primer's."""
+        self.counts = {
+            "groups": 0,
+            "primer_groups": 0,
+            "unusable_groups": 0,
+            "pairs": 0,
+            "tokens": 0,
+            "tokens_unshared": 0,
+        }
+        self._renderer = renderer
+        self._config = config
+
+    def add(self, group: Group, judged: Mapping[str, Judgement], mode: Mode) -> None:
+        """Pack a group, if it can be."""
+        config = self._config
+        row = self._renderer.pack(group, judged, mode, config.max_tokens, config.soft_labels)
+        if row is None:
+            self.counts["unusable_groups"] += 1
+            return
+        self.packed.append(row)
+        self.counts["groups"] += 1
+        self.counts["pairs"] += len(row.branches)
+        self.counts["tokens"] += len(row.ids)
+        self.counts["tokens_unshared"] += len(row.ids) + (len(row.branches) - 1) * len(row.prefix)
+
+    def end_primer(self) -> None:
+        """What is added from now on is not the primer's."""
+        self.primer = self.counts["primer_groups"] = len(self.packed)
+
+    def order(self) -> list[int]:
+        """Indexes of `packed`: the primer once, then the rest for the configured epochs, shuffled by the seed."""
+        chance = random.Random(self._config.seed)  # noqa: S311 - an order, not a secret
+        rest = list(range(self.primer, len(self.packed)))
+        wanted = round(self._config.epochs * len(rest))
+        shuffled: list[int] = []
+        while len(shuffled) < wanted:
+            chance.shuffle(rest)
+            shuffled += rest
+        return [*range(self.primer), *shuffled[:wanted]]
+
+
+def load_rows(job: Job, tokenizer: Any) -> Rows:
+    """The primer's groups, then a choice (by the seed) of the train split's judged groups, packed."""
     config = job.config
-    groups = [g for g in read(job.records / "groups.jsonl", Group) if g.split is Split.TRAIN and g.id in judged]
-    chance = random.Random(config.seed)  # noqa: S311 - an order, not a secret
+    rows = Rows(Renderer(tokenizer, job.constraint), config)
+    groups, judged = _judged(job.records, "primer_")
+    for group in groups:
+        rows.add(group, judged[group.id], Mode.LABEL)
+    rows.end_primer()
+    groups, judged = _judged(job.records, "")
+    chance = random.Random(config.seed)  # noqa: S311 - a choice, not a secret
     chance.shuffle(groups)
-    rows: list[Packed] = []
-    counts = {"groups": 0, "unusable_groups": 0, "pairs": 0, "tokens": 0, "tokens_unshared": 0}
     for group in groups[: config.max_groups]:
         mode = Mode.LABEL if chance.random() < config.label_mode_share else Mode.REASON
-        row = renderer.pack(group, judged[group.id], mode, config.max_tokens, config.soft_labels)
-        if row is None:
-            counts["unusable_groups"] += 1
-            continue
-        rows.append(row)
-        counts["groups"] += 1
-        counts["pairs"] += len(row.branches)
-        counts["tokens"] += len(row.ids)
-        counts["tokens_unshared"] += len(row.ids) + (len(row.branches) - 1) * len(row.prefix)
-    return rows, counts
+        rows.add(group, judged[group.id], mode)
+    return rows
+
+
+def _judged(records: Path, kind: str) -> tuple[list[Group], dict[str, dict[str, Judgement]]]:
+    """The judged groups of the split train, and the judgements by group and passage."""
+    judged: dict[str, dict[str, Judgement]] = defaultdict(dict)
+    for judgement in read(records / f"{kind}judgements.jsonl", Judgement):
+        judged[judgement.group][judgement.passage] = judgement
+    groups = read(records / f"{kind}groups.jsonl", Group)
+    return [group for group in groups if group.split is Split.TRAIN and group.id in judged], judged
 
 
 def arguments(config: DistillConfig, folder: Path) -> SFTConfig:
@@ -102,7 +150,7 @@ def arguments(config: DistillConfig, folder: Path) -> SFTConfig:
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup,
-        num_train_epochs=config.epochs,
+        num_train_epochs=1,  # `Rows.order` repeats
         max_grad_norm=1.0,
         weight_decay=0.0,
         logging_steps=5,
@@ -154,8 +202,8 @@ def train(job: Job) -> dict[str, Any]:
     config = job.config
     tell("reading the records", None)
     tokenizer = AutoTokenizer.from_pretrained(job.base)
-    rows, counts = load_rows(job, tokenizer)
-    if not rows:
+    rows = load_rows(job, tokenizer)
+    if len(rows.packed) == rows.primer:
         raise StageError("there is no judged group of the split train: mine more, or look at synthesize/report.json")
     checkpoint, faults = newest(job.folder / "checkpoints")
     for fault in faults:
@@ -168,7 +216,8 @@ def train(job: Job) -> dict[str, Any]:
         processing_class=tokenizer,
         peft_config=adapter_config(config),
         callbacks=[watch],
-        rows=rows,
+        rows=rows.packed,
+        order=rows.order(),
         weights=Weights(config.explanation_weight, config.label_weight, config.listwise_weight),
     )
     watch.trainer, watch.started = trainer, time.monotonic()
@@ -178,7 +227,7 @@ def train(job: Job) -> dict[str, Any]:
         save(trainer, job.folder)
     history = [line for line in trainer.state.log_history if "loss" in line]
     return {
-        **counts,
+        **rows.counts,
         "steps": trainer.state.global_step,
         "resumed_at": int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0,
         "train_seconds": seconds,

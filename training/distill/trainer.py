@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import SequentialSampler
 from trl import SFTTrainer
 
 from training.distill.losses import learnt_positions, terms
@@ -24,16 +25,25 @@ class Weights:
 
 
 class GroupTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
-    """Trains on `rows`, one packed group at a time on each device; `groups_per_step` is gradient accumulation."""
+    """Trains on `rows`, one packed group at a time on each device; `groups_per_step` is gradient accumulation.
 
-    def __init__(self, *arguments: Any, rows: Sequence[Packed], weights: Weights, **named: Any) -> None:
+    `order` holds indexes into `rows`, in the order in which they are learnt.
+    """
+
+    def __init__(
+        self, *arguments: Any, rows: Sequence[Packed], order: Sequence[int], weights: Weights, **named: Any
+    ) -> None:
         self._rows = rows
         self._weights = weights
         self._sums: dict[str, list[float]] = defaultdict(list)
         self.tokens_seen = 0
         super().__init__(
-            *arguments, train_dataset=Dataset.from_dict({"row": range(len(rows))}), data_collator=self._collate, **named
+            *arguments, train_dataset=Dataset.from_dict({"row": order}), data_collator=self._collate, **named
         )
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
+        """In the given order: the primer is learnt first."""
+        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["row"]

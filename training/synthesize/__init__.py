@@ -61,11 +61,14 @@ def run(
                 ("groups.jsonl", every),
                 ("judgements.jsonl", _in_order(taught.judgements)),
                 ("rejected.jsonl", _in_order(taught.rejections)),
+                ("primer_groups.jsonl", taught.primer_groups),
+                ("primer_judgements.jsonl", taught.primer_judgements),
             )
         }
     figures |= {
         "synthetic_groups": len(taught.synthetic),
         "judgements": len(taught.judgements),
+        "primer_groups": len(taught.primer_groups),
         "labels": _shares(taught.judgements),
         "rejected": dict(sorted(Counter(rejection.reason for rejection in taught.rejections).items())),
         **taught.figures,
@@ -93,7 +96,8 @@ def _teach(
 
     teacher = offline.OfflineTeacher(offline.load_encoders(config.offline, progress), config.offline, folder)
     judged = teacher.judge(groups, saving)
-    return Taught([], judged.judgements, judged.rejections, {"teacher": teacher.name, **judged.figures})
+    figures = {"teacher": teacher.name, **judged.figures}
+    return Taught([], judged.judgements, judged.rejections, figures, judged.primer_groups, judged.primer_judgements)
 
 
 def _estimate(groups: Sequence[Group], config: SynthesizeConfig, folder: Path) -> dict[str, Any]:

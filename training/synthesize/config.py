@@ -22,6 +22,9 @@ class OfflineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`embedded`, or folders with `encoder.json`, `model.onnx`, `tokenizer.json`; the first one chooses the quotes."""
     engine_weight: Share = 0.0
     """Share of the engine's score, standardised within its group, in the score."""
+    positive_weight: Annotated[float, Meta(ge=0.0)] = 0.0
+    """What a passage gains by being mined as a positive, in standard deviations: a link or a click is evidence that
+    no similarity has."""
     relative_weight: Share = 0.5
     """Share of a cosine's standing within its group; the rest is its standing among all pairs."""
     shares: tuple[float, float, float] = (0.55, 0.27, 0.18)
@@ -32,6 +35,10 @@ class OfflineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many sentences of a passage are encoded to find the best quote: those sharing most words with the query."""
     quotes: Annotated[int, Meta(ge=1, le=2)] = 1
     """How many sentences an explanation quotes."""
+    primer_groups: Annotated[int, Meta(ge=0)] = 0
+    """How many groups of single sentences the student learns first (training/synthesize/primer.py)."""
+    primer_sentences: Annotated[int, Meta(ge=2, le=64)] = 16
+    """Sentences in each of them."""
     threads: int | None = None
     """Threads of the encoders; None for all cores."""
 

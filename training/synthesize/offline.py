@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from training.records import Group, GroupPassage, Judgement, file_hash
+from training.records import Group, GroupPassage, Judgement, Role, file_hash
 from training.stages import Progress, config_hash
-from training.synthesize import soft_labels, wording
+from training.synthesize import primer, soft_labels, wording
 from training.synthesize.checks import Rejection, checked
 from training.synthesize.config import EMBEDDED, OfflineConfig
 from training.synthesize.soft_labels import DECIMALS, Array
@@ -30,7 +30,7 @@ from whyrank.grounding import is_evidence
 from whyrank.prompt import PROMPT_VERSION, Constraint, answer, quotable
 from whyrank.types import Mode
 
-_VERSION = 1
+_VERSION = 2
 """Of the way from similarities to judgements: a change of it is another teacher."""
 
 
@@ -46,6 +46,8 @@ class Judged(NamedTuple):
 
     judgements: list[Judgement]
     rejections: list[Rejection]
+    primer_groups: list[Group]
+    primer_judgements: list[Judgement]
     figures: dict[str, Any]
 
 
@@ -88,7 +90,7 @@ class OfflineTeacher:
         every = (text for group in sentences for own in group for text in own)
         encoded["sentences"] = self._passages[0].add(every, progress, "encoding sentences")
         figures = {"cut_points": [round(cut, 4) for cut in cuts], "encoded": encoded}
-        judged = Judged([], [], figures)
+        judged = Judged([], [], *self._primer(groups, sentences), figures)
         for group, own, choices in zip(groups, scores, sentences, strict=True):
             soft = soft_labels.probabilities(own, cuts, config.temperature)
             hard = soft_labels.labels(own, cuts)
@@ -100,6 +102,20 @@ class OfflineTeacher:
                 else:
                     judged.rejections.append(made)
         return judged
+
+    def _primer(
+        self, groups: Sequence[Group], sentences: Sequence[Sequence[Sequence[str]]]
+    ) -> tuple[list[Group], list[Judgement]]:
+        """The groups of single sentences, by the first encoder."""
+        if not self._config.primer_groups or not groups:
+            return [], []
+        of_groups = {
+            group.id: [text for own in rows for text in own] for group, rows in zip(groups, sentences, strict=True)
+        }
+        texts = sorted({text for own in of_groups.values() for text in own})
+        vectors = dict(zip(texts, self._passages[0].of(texts).astype(np.float64), strict=True)) if texts else {}
+        queries = self._queries[0].of([group.query for group in groups])
+        return primer.build(groups, queries, primer.Sentences(of_groups, vectors), self._config, self.name)
 
     def _encode(self, groups: Sequence[Group], progress: Progress) -> dict[str, int]:
         """See to the vectors of all passages and queries; how many were computed now."""
@@ -125,9 +141,13 @@ class OfflineTeacher:
         ]
         similar = [np.mean(of_each_encoder, axis=0) for of_each_encoder in zip(*standings, strict=True)]
         weight = config.engine_weight
-        return [
+        blended = [
             (1.0 - weight) * own + weight * soft_labels.engine_standing(group) if weight else own
             for group, own in zip(groups, similar, strict=True)
+        ]
+        return [
+            own + config.positive_weight * np.array([passage.role is Role.POSITIVE for passage in group.passages])
+            for group, own in zip(groups, blended, strict=True)
         ]
 
     def _sentences(self, query: str, passage: GroupPassage) -> list[str]:

@@ -45,6 +45,8 @@ class Taught(NamedTuple):
     judgements: list[Judgement]
     rejections: list[Rejection]
     figures: dict[str, Any]
+    primer_groups: Sequence[Group] = ()
+    primer_judgements: Sequence[Judgement] = ()
 
 
 def name(config: SynthesizeConfig) -> str:

@@ -29,7 +29,7 @@ CONFIG = distill.DistillConfig(
 TOPICS = ("caches", "sockets", "tables", "threads")
 
 
-def make(folder: Path, groups: int = 6) -> RunFolder:
+def make(folder: Path, groups: int = 6, primer: int = 0) -> RunFolder:
     """A run whose groups are judged: the passage of the query's topic has label 2, the others 0."""
     run = RunFolder(folder)
     made, judged = [], []
@@ -66,6 +66,8 @@ def make(folder: Path, groups: int = 6) -> RunFolder:
         made.append(group)
     write(run.folder(Stage.SYNTHESIZE) / "groups.jsonl", made)
     write(run.folder(Stage.SYNTHESIZE) / "judgements.jsonl", judged)
+    write(run.folder(Stage.SYNTHESIZE) / "primer_groups.jsonl", made[:primer])
+    write(run.folder(Stage.SYNTHESIZE) / "primer_judgements.jsonl", judged[: primer * len(TOPICS)])
     return run
 
 
@@ -107,6 +109,16 @@ def test_the_student_learns_the_teachers_order(tiny: Path, tmp_path: Path) -> No
     report = run.report(Stage.DISTILL)
     assert report is not None
     assert report.outputs["adapter/adapter_model.safetensors"] == file_hash(adapter / "adapter_model.safetensors")
+
+
+def test_the_primer_is_learnt_first_and_once(tiny: Path, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, epochs=2)
+    without = train(make(tmp_path / "without"), tiny / "base", config)
+    figures = train(make(tmp_path / "with", primer=3), tiny / "base", config)
+    assert figures["primer_groups"] == 3
+    assert without["primer_groups"] == 0
+    assert (without["steps"], figures["steps"]) == (12, 15)
+    assert figures["losses"][0] != without["losses"][0]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.training.synthetic import PASSAGES, RECIPE, WordEncoder, group, mined
 from training import synthesize
-from training.records import Judgement, Split, read
+from training.records import Judgement, Role, Split, read
 from training.stages import Stage
 from training.synthesize import soft_labels, wording
 from training.synthesize.config import OfflineConfig, SynthesizeConfig
@@ -213,6 +213,36 @@ def test_shares_that_are_none_are_refused(tmp_path: Path) -> None:
         teacher(tmp_path, shares=(0.5, 0.5, 0.5))
 
 
+def test_what_was_mined_as_a_positive_gains_by_it(tmp_path: Path) -> None:
+    found = group("g0", QUERIES[0])
+    worst = min(teacher(tmp_path).judge([found], silent).judgements, key=lambda j: j.relevance).passage
+    passages = tuple(
+        msgspec.structs.replace(each, role=Role.POSITIVE) if each.id == worst else each for each in found.passages
+    )
+    linked = msgspec.structs.replace(found, passages=passages)
+    judged = teacher(tmp_path, positive_weight=9.0).judge([linked], silent)
+    assert max(judged.judgements, key=lambda j: j.relevance).passage == worst
+
+
+def test_the_primer_is_of_single_sentences_of_learnt_groups_only(tmp_path: Path) -> None:
+    splits = (Split.TRAIN, Split.VALIDATION, Split.TRAIN)
+    groups = [group(f"g{i}", query, split=splits[i]) for i, query in enumerate(QUERIES)]
+    judged = teacher(tmp_path, primer_groups=5, primer_sentences=4).judge(groups, silent)
+    assert {made.query for made in judged.primer_groups} == {QUERIES[0], QUERIES[2]}
+    assert len({made.id for made in judged.primer_groups}) == 5, "after each has had its turn, others of its sentences"
+    assert {made.split for made in judged.primer_groups} == {Split.TRAIN}
+    said = {(judgement.group, judgement.passage): judgement for judgement in judged.primer_judgements}
+    for made in judged.primer_groups:
+        assert 2 <= len(made.passages) <= 4
+        own = [(said[made.id, passage.id], passage) for passage in made.passages]
+        assert all(any(passage.text in text for text in PASSAGES) for _, passage in own)
+        assert all(judgement.quotes == (passage.text,) for judgement, passage in own)
+        best = max(own, key=lambda pair: pair[0].relevance)[1].text
+        assert best in PASSAGES[QUERIES.index(made.query)]
+    again = teacher(tmp_path, primer_groups=5, primer_sentences=4).judge(groups, silent)
+    assert again.primer_groups == judged.primer_groups
+
+
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
     made = WordEncoder()
@@ -233,7 +263,10 @@ def test_the_stage_judges_the_chosen_splits_and_hands_on_every_group(tmp_path: P
     assert report.figures["pairs"] == report.figures["judgements"] == 6
     assert sum(report.figures["labels"].values()) == pytest.approx(1.0, abs=1e-3)
     assert run.report(Stage.SYNTHESIZE) == report
-    assert set(report.outputs) == {"groups.jsonl", "judgements.jsonl", "rejected.jsonl"}
+    assert set(report.outputs) == {
+        *("groups.jsonl", "judgements.jsonl", "rejected.jsonl"),
+        *("primer_groups.jsonl", "primer_judgements.jsonl"),
+    }
     assert all(text in encoder.encoded for text in PASSAGES)
 
 
