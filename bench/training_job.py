@@ -16,8 +16,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
+from training.adapters import load_base
+from training.distill import attention
 from training.distill.config import DistillConfig
-from training.distill.job import Job, adapter_config, arguments, load_base, load_rows
+from training.distill.job import Job, adapter_config, arguments, load_rows
 from training.distill.tokens import Packed
 from training.distill.trainer import GroupTrainer, Weights
 from whyrank.prompt import Constraint
@@ -29,7 +31,7 @@ def ours(job: Job, rows: list[Packed], tokenizer: Any) -> float:
     """Seconds of our trainer over the rows."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = GroupTrainer(
-            load_base(job.base, False),
+            load_base(job.base, quantize=False, attn_implementation=attention.NAME),
             args=arguments(job.config, Path(folder)),
             processing_class=tokenizer,
             peft_config=adapter_config(job.config),

@@ -15,9 +15,13 @@ from typing import Annotated
 
 import typer
 
-from training import console, history, watching
+from training import console, embedded_check, history, records, watching
+from training.embedded_check import COLLECTION, EVIDENCE
 from training.evaluate import metrics as metrics_of
+from training.evaluate.evaluation import QueryValues
+from training.evaluate.stage import QUERIES
 from training.recipe import Recipe, assign, configs, load
+from training.records import Group, Split
 from training.registry.stage import METRICS, manifest_of
 from training.runs import carry_out
 from training.stages import STAGES, RunFolder, Stage, StageError
@@ -88,6 +92,7 @@ def build(home: Path, collections: list[Path], into: Path) -> str:
     if record.status is not history.Status.DONE:
         raise StageError(record.error or "the run was stopped; the same command goes on")
     out.print(console.run_view(record, history.told(run), alive=False))
+    keep_evidence(run)
     return ship(run, recipe, into)
 
 
@@ -111,6 +116,17 @@ def ship(run: RunFolder, recipe: Recipe, into: Path) -> str:
         shutil.rmtree(into, ignore_errors=True)
         shutil.copytree(made, into)
     return name
+
+
+def keep_evidence(run: RunFolder) -> None:
+    """Keep the held-out groups and what was measured on each, for `training.embedded_check` and the tests."""
+    groups = run.path / Stage.MINE.value / "groups.jsonl"
+    measured = run.path / Stage.EVALUATE.value / QUERIES
+    made_of = {f"mine/{groups.name}": records.file_hash(groups), f"evaluate/{QUERIES}": records.file_hash(measured)}
+    held_out = (group for group in records.read(groups, Group) if group.split is Split.TEST)
+    values = (each for each in records.read(measured, QueryValues) if each.collection == COLLECTION)
+    records.write(EVIDENCE / embedded_check.GROUPS, held_out, made_of)
+    records.write(EVIDENCE / embedded_check.QUERIES, values, made_of)
 
 
 def _run_of(home: Path, recipe: Recipe) -> RunFolder:

@@ -117,6 +117,15 @@ class Stopwatch:
         draft.write_text(f"{self.seconds:.3f}", encoding="ascii")
         draft.replace(self._path)
 
+    def saving(self, report: Report) -> Report:
+        """`report`, at each call of which the seconds are kept."""
+
+        def saving(what: str, share: float | None) -> None:
+            self.save()
+            report(what, share)
+
+        return saving
+
     def __enter__(self) -> Stopwatch:
         return self
 

@@ -8,10 +8,9 @@ The work itself is `training.distill.job`, run by the model environment's Python
 
 from __future__ import annotations
 
-import time
-
 from training.distill.config import DistillConfig
 from training.model_job import run_job
+from training.progress import Stopwatch
 from training.recipe import Recipe
 from training.records import check
 from training.stages import Progress, Report, RunFolder, Stage, config_hash
@@ -28,16 +27,16 @@ def run(run: RunFolder, config: DistillConfig, settings: Settings, recipe: Recip
     Killed and called again, it goes on from its newest checkpoint that is whole. Raises StageError when the job
     fails, RecordsError when the records are not what their manifests say.
     """
-    started = time.monotonic()
     records = run.folder(Stage.SYNTHESIZE)
     inputs = {name: check(records / name).sha256 for name in RECORDS}
     inputs["config"] = config_hash(config)
     folder = run.folder(Stage.DISTILL)
-    figures = run_job(
-        "training.distill.job",
-        {"config": config, "records": records, "base": recipe.base, "constraint": recipe.constraint},
-        folder,
-        settings,
-        progress,
-    )
-    return run.finish(Report.of(Stage.DISTILL, folder, ["adapter"], inputs, figures, time.monotonic() - started))
+    with Stopwatch(folder) as watch:
+        figures = run_job(
+            "training.distill.job",
+            {"config": config, "records": records, "base": recipe.base, "constraint": recipe.constraint},
+            folder,
+            settings,
+            watch.saving(progress),
+        )
+    return run.finish(Report.of(Stage.DISTILL, folder, ["adapter"], inputs, figures, round(watch.seconds, 3)))

@@ -6,7 +6,6 @@ Under `accelerate launch -m training.distill.job JOB.json` it uses all GPUs of t
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,11 +15,12 @@ from typing import Any
 import msgspec
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
+from transformers import AutoTokenizer, TrainerControl, TrainerState
 from trl import SFTConfig
 
+from training.adapters import Watch, load_base, save_adapter
 from training.distill import attention
-from training.distill.checkpoints import newest, seal
+from training.distill.checkpoints import newest
 from training.distill.config import DistillConfig
 from training.distill.tokens import Packed, Renderer
 from training.distill.trainer import GroupTrainer, Weights
@@ -42,17 +42,12 @@ class Job(msgspec.Struct, forbid_unknown_fields=True):
     folder: Path
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks have no types
-    """Seals checkpoints, and tells the stage how far the training is."""
+class Speaking(Watch):
+    """Tells losses and speed as well."""
 
     def __init__(self) -> None:
         self.trainer: GroupTrainer | None = None
         self.started = time.monotonic()
-
-    def on_save(self, args: SFTConfig, state: TrainerState, _: TrainerControl, **__: Any) -> None:
-        """The checkpoint is complete."""
-        if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_log(self, _: SFTConfig, state: TrainerState, __: TrainerControl, logs: Any = None, **___: Any) -> None:
         """A line of the log."""
@@ -60,11 +55,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks h
             speed = self.trainer.tokens_seen / (time.monotonic() - self.started)
             parts = ", ".join(f"{name} {logs[f'{name}_loss']:.3f}" for name in ("explanation", "label", "listwise"))
             tell(f"step {state.global_step}/{state.max_steps}: {parts}; {speed:.0f} tokens/s", None)
-
-    def on_step_end(self, _: SFTConfig, state: TrainerState, __: TrainerControl, **___: Any) -> None:
-        """A step of the optimiser."""
-        if state.is_world_process_zero:
-            tell("training", state.global_step / state.max_steps)
 
 
 class Rows:
@@ -160,7 +150,7 @@ def arguments(config: DistillConfig, folder: Path) -> SFTConfig:
         use_cpu=not cuda,
         gradient_checkpointing=cuda,
         seed=config.seed,
-        data_seed=config.seed,
+        train_sampling_strategy="sequential",  # the primer first
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -168,22 +158,6 @@ def arguments(config: DistillConfig, folder: Path) -> SFTConfig:
         max_length=None,
         dataloader_pin_memory=cuda,
     )
-
-
-def load_base(base: str, quantize: bool) -> Any:
-    """The base model; in 4 bits for QLoRA."""
-    extra: dict[str, Any] = {}
-    if quantize:
-        from transformers import BitsAndBytesConfig  # noqa: PLC0415  its package is only there beside a GPU
-
-        extra["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    return AutoModelForCausalLM.from_pretrained(base, dtype=dtype, attn_implementation=attention.NAME, **extra)
 
 
 def adapter_config(config: DistillConfig) -> LoraConfig:
@@ -209,9 +183,9 @@ def train(job: Job) -> dict[str, Any]:
     for fault in faults:
         tell(f"{fault}: going on from an older checkpoint", None)
     tell("loading the base model", None)
-    watch = Watch()
+    watch = Speaking()
     trainer = GroupTrainer(
-        load_base(job.base, config.quantize),
+        load_base(job.base, quantize=config.quantize, attn_implementation=attention.NAME),
         args=arguments(config, job.folder),
         processing_class=tokenizer,
         peft_config=adapter_config(config),
@@ -224,7 +198,7 @@ def train(job: Job) -> dict[str, Any]:
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - watch.started
     if trainer.is_world_process_zero():
-        save(trainer, job.folder)
+        save_adapter(trainer, job.folder / "adapter")
     history = [line for line in trainer.state.log_history if "loss" in line]
     return {
         **rows.counts,
@@ -237,19 +211,6 @@ def train(job: Job) -> dict[str, Any]:
             for line in history
         ],
     }
-
-
-def save(trainer: GroupTrainer, folder: Path) -> None:
-    """The adapter in bfloat16, whole or not at all."""
-    draft = folder / "adapter.draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if "lora_" in name}
-    config = model.peft_config["default"]
-    config.target_modules = sorted(config.target_modules)  # a set, whose order would be another one in each process
-    model.save_pretrained(draft, state_dict=state)
-    shutil.rmtree(folder / "adapter", ignore_errors=True)
-    draft.rename(folder / "adapter")
 
 
 if __name__ == "__main__":

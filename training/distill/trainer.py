@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import SequentialSampler
 from trl import SFTTrainer
 
 from training.distill.losses import learnt_positions, terms
@@ -40,10 +39,6 @@ class GroupTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
         super().__init__(
             *arguments, train_dataset=Dataset.from_dict({"row": order}), data_collator=self._collate, **named
         )
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
-        """In the given order: the primer is learnt first."""
-        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["row"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from training.evaluate.collections.held_out import Grades
 from training.evaluate.evaluation import Evaluation, Plan, Result
 from training.evaluate.metrics import PRIMARY, Metrics, Role
 from training.evaluate.models import Source
+from training.progress import Stopwatch
 from training.recipe import Recipe
 from training.records import Group, Judgement, Split
 from training.stages import Progress, Report, RunFolder, Stage, config_hash
@@ -68,7 +68,6 @@ def run(run: RunFolder, config: EvaluateConfig, settings: Settings, recipe: Reci
     Raises StageError when there is no adapter or a model server stays away, BadRequestError for a collection or a
     configuration that is wrong, EngineError, RecordsError.
     """
-    began = time.monotonic()
     adapter = run.adapter()
     groups_path = _groups(run)
     groups = list(records.read(groups_path, Group))
@@ -96,16 +95,15 @@ def run(run: RunFolder, config: EvaluateConfig, settings: Settings, recipe: Reci
         weights=config.weights,
         consistency_pairs=config.consistency_pairs,
     )
-    evaluation = Evaluation(plan, settings, cache_folder(config.cache), progress)
-    result = evaluation.run(collections, validation, candidate, current)
     folder = run.folder(Stage.EVALUATE)
-    write(result, folder)
+    with Stopwatch(folder) as watch:
+        evaluation = Evaluation(plan, settings, cache_folder(config.cache), watch.saving(progress))
+        result = evaluation.run(collections, validation, candidate, current)
+        write(result, folder)
     inputs = {"config": config_hash(config), groups_path.name: records.file_hash(groups_path)}
     inputs |= {f"{adapter.name}/{path.name}": records.file_hash(path) for path in sorted(adapter.iterdir())}
     outputs = {name: records.file_hash(folder / name) for name in (METRICS, REPORT, QUERIES)}
-    return run.finish(
-        Report(Stage.EVALUATE, inputs, outputs, _summary(result.metrics), round(time.monotonic() - began, 1))
-    )
+    return run.finish(Report(Stage.EVALUATE, inputs, outputs, _summary(result.metrics), round(watch.seconds, 3)))
 
 
 def evaluate_collections(

@@ -6,7 +6,6 @@ It goes on from its newest checkpoint. With `processes` above 1 it starts itself
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -18,10 +17,11 @@ import msgspec
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoTokenizer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import AutoTokenizer
 from trl import DPOConfig, SFTConfig
 
-from training.distill.checkpoints import newest, seal
+from training.adapters import Watch, load_base, save_adapter
+from training.distill.checkpoints import newest
 from training.model_job import job_main, tell
 from training.records import read
 from training.refine.config import KeptAnswer, Objective, Preference, TrainJob
@@ -31,27 +31,11 @@ from training.refine.trainers import (
     WeightedTrainer,
     collate_weighted,
     learnt,
-    load_base,
-    save_adapter,
 )
 from training.stages import StageError
 from whyrank.embedded.cache import exclusive
 
 Row = dict[str, Any]
-
-
-class Watch(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks have no types
-    """Seals checkpoints, and tells the stage how far the training is."""
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, _: TrainerControl, **__: Any) -> None:
-        """The checkpoint is complete."""
-        if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-    def on_step_end(self, _: TrainingArguments, state: TrainerState, __: TrainerControl, **___: Any) -> None:
-        """A step of the optimiser."""
-        if state.is_world_process_zero:
-            tell("training", state.global_step / state.max_steps)
 
 
 def weighted_rows(job: TrainJob, tokenizer: Any) -> list[tuple[int, Row]]:
@@ -117,7 +101,9 @@ def arguments(job: TrainJob, world: int) -> dict[str, Any]:
 def make_trainer(job: TrainJob, tokenizer: Any, rows: Sequence[tuple[int, Row]], world: int) -> Any:
     """The objective's trainer, on the adapter to go on from."""
     data, shared = in_order(job, rows, world), arguments(job, world)
-    model = PeftModel.from_pretrained(load_base(job.base, qlora=job.config.qlora), str(job.adapter), is_trainable=True)
+    model = PeftModel.from_pretrained(
+        load_base(job.base, quantize=job.config.qlora), str(job.adapter), is_trainable=True
+    )
     if job.config.objective is Objective.DPO:
         return EncodedDPOTrainer(
             model,
@@ -154,8 +140,6 @@ def train(job: TrainJob) -> dict[str, Any]:
     seconds = time.monotonic() - began
     before = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     if trainer.is_world_process_zero():
-        shutil.rmtree(job.folder / "adapter", ignore_errors=True)
-        shutil.rmtree(job.folder / "adapter.draft", ignore_errors=True)
         save_adapter(trainer, job.folder / "adapter")
     steps = trainer.state.global_step
     tokens = _tokens(rows) * job.config.epochs

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from trl import DPOTrainer, SFTTrainer
 
-from training.stages import StageError
-
 _IGNORED = -100
-
-
-def load_base(name: str, *, qlora: bool) -> Any:
-    """The base model, in 4-bit NF4 for QLoRA (Dettmers et al., 2023, arXiv 2305.14314).
-
-    Raises StageError where there is no such model, or no bitsandbytes for QLoRA.
-    """
-    extra: dict[str, Any] = {}
-    if qlora:
-        extra["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **extra)
-    except (ImportError, OSError, ValueError) as error:
-        raise StageError(f"the base model {name} cannot be loaded: {error}") from error
 
 
 class WeightedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL has no types
@@ -91,15 +67,3 @@ def collate_weighted(examples: Sequence[dict[str, Any]], pad: int) -> dict[str, 
 def learnt(prompt: Sequence[int], answer: Sequence[int]) -> list[int]:
     """Labels of a prompt and its answer: only the answer is learnt."""
     return [_IGNORED] * len(prompt) + list(answer)
-
-
-def save_adapter(trainer: Any, folder: Path) -> None:
-    """The trained adapter alone, in bfloat16 as `distill` leaves it, whole or not at all."""
-    draft = folder.with_name(folder.name + ".draft")
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    state = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if "lora_" in name}
-    config = model.peft_config["default"]
-    if isinstance(config.target_modules, set):  # whose order would be another one in each process
-        config.target_modules = sorted(config.target_modules)
-    model.save_pretrained(draft, state_dict=state, selected_adapters=["default"])
-    draft.replace(folder)

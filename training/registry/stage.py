@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
-from training import records
+from training import history, records
 from training.evaluate import metrics as metrics_of
 from training.evaluate.metrics import PRIMARY, Metrics, Role, System
+from training.progress import Stopwatch
 from training.recipe import Recipe
 from training.registry.config import PromoteConfig
 from training.registry.promotion import EMBEDDED, promote, registry_of
@@ -31,16 +29,16 @@ def run(run: RunFolder, config: PromoteConfig, settings: Settings, recipe: Recip
     A refusal is a finished stage whose report says so. Raises StageError without an adapter or an evaluation,
     RegistryError for a registry that is damaged.
     """
-    began = time.monotonic()
     adapter, evaluation = run.adapter(), run.path / Stage.EVALUATE.value / METRICS
     try:
         metrics = metrics_of.load(evaluation)
     except BadRequestError as error:
         raise StageError(f"{error}; run the stage evaluate first") from error
     registry = registry_of(settings, recipe.base)
-    progress("adding the version to the registry", None)
-    name = registry.add(adapter, manifest_of(run, recipe, metrics, registry.current()), evaluation)
-    outcome = promote(registry, name, config, settings, progress)
+    with Stopwatch(run.folder(Stage.PROMOTE)) as watch:
+        progress("adding the version to the registry", None)
+        name = registry.add(adapter, manifest_of(run, recipe, metrics, registry.current()), evaluation)
+        outcome = promote(registry, name, config, settings, progress)
     figures = {
         "version": name,
         "action": outcome.action,
@@ -51,17 +49,17 @@ def run(run: RunFolder, config: PromoteConfig, settings: Settings, recipe: Recip
     }
     inputs = {"config": config_hash(config), METRICS: records.file_hash(evaluation)}
     inputs |= {f"adapter/{path.name}": records.file_hash(path) for path in sorted(adapter.iterdir()) if path.is_file()}
-    return run.finish(Report(Stage.PROMOTE, inputs, {}, figures, round(time.monotonic() - began, 1)))
+    return run.finish(Report(Stage.PROMOTE, inputs, {}, figures, round(watch.seconds, 3)))
 
 
 def manifest_of(run: RunFolder, recipe: Recipe, metrics: Metrics, parent: str | None) -> ModelManifest:
     """The version's manifest: how it is served, and its whole history. The registry fills in name and hashes."""
     candidate = metrics.models[Role.CANDIDATE]
-    history = History(
+    told = History(
         data=_data(run),
         recipe=recipe.name,
         recipe_hash=config_hash(recipe),
-        commit=commit(),
+        commit=history.commit() or "",
         parent=parent,
         metrics=summary(metrics),
     )
@@ -72,7 +70,7 @@ def manifest_of(run: RunFolder, recipe: Recipe, metrics: Metrics, parent: str | 
         weights=candidate.weights,
         constraint=Constraint(recipe.constraint),
         bi_encoder=metrics.encoder or None,
-        history=history,
+        history=told,
     )
 
 
@@ -96,17 +94,6 @@ def summary(metrics: Metrics) -> dict[str, float]:
         if told.consistency is not None:
             figures[f"labels consistent, {mode.value}"] = told.consistency.equal_labels
     return figures
-
-
-def commit() -> str:
-    """The checkout that this code runs from, as `History.commit` has it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20)  # noqa: S603
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, check=False, timeout=60)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return head.stdout.strip() + ("-dirty" if changed.returncode else "")
 
 
 def _data(run: RunFolder) -> dict[str, str]:

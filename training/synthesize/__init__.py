@@ -89,13 +89,8 @@ def _teach(
         teaching = openai_teacher.teach(groups, config, settings, folder=folder, watch=watch, progress=progress)
         taught = asyncio.run(teaching)
         return taught._replace(figures={"teacher": openai_teacher.name(config), **taught.figures})
-
-    def saving(what: str, share: float | None) -> None:
-        watch.save()
-        progress(what, share)
-
     teacher = offline.OfflineTeacher(offline.load_encoders(config.offline, progress), config.offline, folder)
-    judged = teacher.judge(groups, saving)
+    judged = teacher.judge(groups, watch.saving(progress))
     figures = {"teacher": teacher.name, **judged.figures}
     return Taught([], judged.judgements, judged.rejections, figures, judged.primer_groups, judged.primer_judgements)
 
