@@ -10,28 +10,21 @@ delivered twice nevertheless finds the lease taken, and gives up.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import structlog
-from celery import Celery, Task, bootsteps
+from celery import Celery, Task
 from celery.apps.beat import Beat
 from celery.exceptions import Reject
-from celery.platforms import SecurityWarning
 from celery.schedules import crontab
-from celery.signals import setup_logging
-from kombu.entity import Queue
 from redis import Redis
 from redis.exceptions import RedisError
 
 from training.stages import OURS
-from whyrank import logging
+from whyrank.celery_app import RESTORE_CHECKS, SOCKET_TIMEOUT_S, application, consume, prepare
 from whyrank.embedded.process import Child, Launch
 from whyrank.errors import BadRequestError
 from whyrank.settings import Settings
@@ -39,8 +32,6 @@ from whyrank.settings import Settings
 QUEUE = "whyrank.training"
 TASK = "whyrank.training.once"
 UNACKED_INDEX = "whyrank.training.unacked_index"
-_SOCKET_TIMEOUT_S = 5.0
-_RESTORE_CHECKS = 4
 _STOP_GRACE_S = 30.0
 """A run that is told to end ends its stage first, which has ten seconds."""
 _log = structlog.get_logger(__name__)
@@ -48,42 +39,13 @@ _log = structlog.get_logger(__name__)
 
 def create_app(settings: Settings) -> Celery:
     """The application, without a connection yet. Raises BadRequestError on a schedule that is no crontab."""
-    app = Celery("whyrank.training", broker=settings.redis_url.get_secret_value(), backend=None, set_as_current=False)
-    app.conf.update(
-        task_ignore_result=True,
-        task_serializer="json",
-        accept_content=["json"],
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_create_missing_queues=False,
-        task_queues=[Queue(QUEUE)],  # type: ignore[no-untyped-call]
-        task_default_queue=QUEUE,
-        worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        # A run goes on while the broker is away.
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_connection_retry=True,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_connection_timeout=_SOCKET_TIMEOUT_S,
-        broker_transport_options={
-            # Bookkeeping of its own: the workers of searches give back what is theirs by a clock of theirs.
-            "unacked_key": "whyrank.training.unacked",
-            "unacked_index_key": UNACKED_INDEX,
-            "unacked_mutex_key": "whyrank.training.unacked_mutex",
-            "priority_steps": [0],
-            "visibility_timeout": settings.redelivery_s,
-            "unacked_restore_interval": max(0.5, settings.redelivery_s / _RESTORE_CHECKS),
-            "unacked_restore_throttle": 1,
-            "unacked_mutex_expire": max(1, settings.redelivery_s // _RESTORE_CHECKS),
-            "socket_timeout": _SOCKET_TIMEOUT_S,
-            "socket_connect_timeout": 1.0,
-            "socket_keepalive": True,
-        },
-    )
+    transport = {
+        # Bookkeeping of its own: the workers of searches give back what is theirs by a clock of theirs.
+        "unacked_key": "whyrank.training.unacked",
+        "unacked_index_key": UNACKED_INDEX,
+        "unacked_mutex_key": "whyrank.training.unacked_mutex",
+    }
+    app = application("whyrank.training", settings, (QUEUE,), QUEUE, transport)
     if settings.train_schedule is not None:
         app.conf.beat_schedule = {"train": {"task": TASK, "schedule": parse(settings.train_schedule)}}
     return app
@@ -120,7 +82,7 @@ class Keepalive:
 
     def _beat(self, delivery_tag: str, ended: threading.Event) -> None:
         with Redis.from_url(
-            self._url, socket_timeout=_SOCKET_TIMEOUT_S, socket_connect_timeout=_SOCKET_TIMEOUT_S
+            self._url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S
         ) as client:
             while not ended.wait(self._interval_s):
                 try:
@@ -137,7 +99,7 @@ class Supervisor:
         self._command = [sys.executable, "-m", "training.schedule", "once", "--home", str(home), "--stages", stages]
         self._log = home / "training" / "logs" / "schedule.log"
         self._stopping = threading.Event()
-        self._keepalive = Keepalive(settings.redis_url.get_secret_value(), settings.redelivery_s / _RESTORE_CHECKS)
+        self._keepalive = Keepalive(settings.redis_url.get_secret_value(), settings.redelivery_s / RESTORE_CHECKS)
 
     def once(self, delivery_tag: str) -> int:
         """Run it to its end. Raises Reject, so that the message goes back, when the worker stops meanwhile."""
@@ -161,7 +123,7 @@ class Supervisor:
 
 def work(settings: Settings, stages: str = OURS) -> int:
     """Be a worker until SIGTERM or SIGINT; the exit code is Celery's."""
-    _prepare(settings)
+    prepare(settings)
     app = create_app(settings)
     supervisor = Supervisor(settings, stages)
 
@@ -170,30 +132,9 @@ def work(settings: Settings, stages: str = OURS) -> int:
         code = supervisor.once(task.request.properties["delivery_tag"])
         _log.info("scheduled_start_ended", code=code)
 
-    class GiveBack(bootsteps.StartStopStep):  # type: ignore[misc]
-        """When the worker stops, after it has ceased to consume and before it waits for its thread."""
-
-        requires = ("celery.worker.components:Pool",)
-
-        def stop(self, _worker: Any) -> None:
-            supervisor.stop()
-
-        terminate = stop
-
-    app.steps["worker"].add(GiveBack)
-    worker = app.Worker(
-        hostname=f"whyrank-training-{os.getpid()}@{socket.gethostname()}",
-        # A thread, so that the worker's own loop stays free to speak with the broker while a run goes on.
-        pool="threads",
-        concurrency=1,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-        ready_callback=lambda _consumer: _log.info("training_worker_ready"),
+    return consume(
+        app, "whyrank-training", 1, ready=lambda: _log.info("training_worker_ready"), give_back=supervisor.stop
     )
-    worker.start()
-    return int(worker.exitcode or 0)
 
 
 def beat(settings: Settings) -> None:
@@ -204,16 +145,8 @@ def beat(settings: Settings) -> None:
     """
     if settings.train_schedule is None:
         raise BadRequestError("train_schedule", "no schedule is set: WHYRANK_TRAIN_SCHEDULE='30 2 * * *', in UTC")
-    _prepare(settings)
+    prepare(settings)
     folder = settings.home.resolve() / "training" / "beat"
     folder.mkdir(parents=True, exist_ok=True)
     _log.info("training_beat_ready", schedule=settings.train_schedule)
     Beat(app=create_app(settings), schedule=str(folder / "schedule"), quiet=True, loglevel="INFO").run()
-
-
-def _prepare(settings: Settings) -> None:
-    # A receiver of this signal keeps Celery from setting up logging of its own.
-    setup_logging.connect(lambda **_: logging.configure(settings.log_level, settings.log_format), weak=False)
-    logging.configure(settings.log_level, settings.log_format)
-    # Celery warns of running as root because of pickle, as containers do; here only JSON is accepted.
-    warnings.simplefilter("ignore", SecurityWarning)
