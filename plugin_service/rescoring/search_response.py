@@ -7,13 +7,13 @@ put together again from the same bytes. Only `hits.hits` (order, slice, our entr
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from plugin_service.rescoring.field_paths import text_at, without
+from plugin_service.rescoring.field_paths import without
+from plugin_service.rescoring.hits import fields_at, placed
 from plugin_service.rescoring.json_parts import (
     JsonObject,
     NotJsonError,
@@ -26,7 +26,7 @@ from plugin_service.rescoring.json_parts import (
 from plugin_service.rescoring.search_request import Plan
 from whyrank.errors import EngineError
 from whyrank.passages import content_hash
-from whyrank.types import Candidate, Fragment, Mode, Policy, RankedHit, Ranking
+from whyrank.types import Candidate, Mode, Policy, RankedHit, Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,32 +80,13 @@ def parse(body: bytes, plan: Plan, policy: Policy) -> ParsedResponse:
 
 
 def _candidate(hit: _HitHead, paths: Sequence[str], shield: SurrogateShield | None) -> Candidate:
-    found = []
-    for path in paths:
-        for place in (hit.source, hit.fields, hit.ignored_field_values):
-            if place and (text := text_at(place, path)) and not text.isspace():
-                found.append(Fragment(path, shield.readable(text) if shield else text))
-                break
-    fields = tuple(found)
+    fields = fields_at(paths, (hit.source, hit.fields, hit.ignored_field_values), shield)
     return Candidate(hit.id, hit.index, fields, content_hash(fields), hit.score)
 
 
 def apply_order(parsed: ParsedResponse, ranking: Ranking) -> list[tuple[int, RankedHit | None]]:
-    """The engine's positions in the ranking's order, each with its place in the ranking.
-
-    The index may have changed since the ranking was made: hits that it does not know follow in the
-    engine's order, hits that are gone are skipped. Every hit of the answer comes exactly once.
-    """
-    positions: dict[tuple[str, str], deque[int]] = defaultdict(deque)
-    for position, candidate in enumerate(parsed.candidates):
-        positions[candidate.index, candidate.id].append(position)
-    order: list[tuple[int, RankedHit | None]] = []
-    for ranked in ranking.hits:
-        if waiting := positions.get((ranked.index, ranked.id)):
-            order.append((waiting.popleft(), ranked))
-    rest = sorted(position for waiting in positions.values() for position in waiting)
-    beyond = range(len(parsed.candidates), len(parsed._hits))
-    return order + [(position, None) for position in (*rest, *beyond)]
+    """The engine's positions in the ranking's order, as `placed` gives them."""
+    return placed(parsed.candidates, len(parsed._hits), ranking)
 
 
 def render(parsed: ParsedResponse, ranking: Ranking, plan: Plan) -> bytes:
