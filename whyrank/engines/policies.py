@@ -32,6 +32,8 @@ _MAPPINGS: dict[str, Any] = {
     },
 }
 _SETTINGS: dict[str, Any] = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "hidden": True}
+INDEX_BODY: Mapping[str, Any] = {"mappings": _MAPPINGS, "settings": _SETTINGS}
+"""What the policies' index is made of, for who makes it without an Engine."""
 _KIND = "policy"
 _MOST = 10_000
 """Policies read at most: the engines' own limit for one search."""
@@ -50,15 +52,9 @@ class PolicyStore:
 
         Raises BadRequestError, naming the field, where a value is outside of its bounds.
         """
-        checked = _checked(policy)
+        document = document_of(policy)
         await self._engine.ensure_index(POLICY_INDEX, _MAPPINGS, _SETTINGS)
-        document = {
-            "kind": _KIND,
-            "index": checked.index,
-            "updated": int(time.time() * 1000),
-            "policy": msgspec.to_builtins(checked),
-        }
-        await self._engine.put_document(POLICY_INDEX, checked.index, document, refresh=True)
+        await self._engine.put_document(POLICY_INDEX, policy.index, document, refresh=True)
 
     async def delete(self, index: str) -> bool:
         """Delete the policy of this index; False when it had none."""
@@ -108,6 +104,19 @@ class PolicyStore:
         if self._reported.get(id_) != reason:
             self._reported[id_] = reason
             log.warning("policy_broken", index=id_, store=POLICY_INDEX, reason=reason)
+
+
+def document_of(policy: Policy) -> dict[str, Any]:
+    """What is kept of a policy, under the id `policy.index`.
+
+    Raises BadRequestError, naming the field, where a value is outside of its bounds.
+    """
+    return {
+        "kind": _KIND,
+        "index": policy.index,
+        "updated": int(time.time() * 1000),
+        "policy": msgspec.to_builtins(_checked(policy)),
+    }
 
 
 def _checked(policy: Policy) -> Policy:
