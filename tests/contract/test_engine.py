@@ -60,6 +60,17 @@ async def test_an_index_is_made_once(engine: Engine, index: str) -> None:
     assert not await engine.delete_index(index)
 
 
+async def test_any_other_request_is_answered_whatever_its_status(engine: Engine, index: str) -> None:
+    root = await engine.request("GET", "/")
+    assert (root.ok, root.body["version"]["number"]) == (True, (await engine.info()).version)
+    mapping = await engine.request("GET", f"/{index}/_mapping", params={"pretty": "true"})
+    assert mapping.body[index]["mappings"]["properties"]["n"] == {"type": "integer"}
+    missing = await engine.request("GET", "/whyrank-contract-nowhere/_mapping")
+    assert (missing.ok, missing.status) == (False, 404)
+    assert missing.body["error"]["type"] == "index_not_found_exception"
+    assert (await engine.request("POST", f"/{index}/_nothing_of_the_kind", {"a": 1})).status == 400
+
+
 async def test_many_may_make_the_same_index_at_once(engine: Engine) -> None:
     name = f"whyrank-contract-{uuid.uuid4().hex[:12]}"
     try:

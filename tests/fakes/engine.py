@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 from zlib import crc32
@@ -17,6 +17,7 @@ from whyrank.engines import (
     BulkResult,
     Documents,
     Engine,
+    EngineAnswer,
     EngineInfo,
     EngineKind,
     Json,
@@ -199,6 +200,25 @@ class FakeEngine(Engine):
     @override
     async def writes(self, index: str) -> dict[str, int]:
         return {self._index(index).id: self._index(index).writes}
+
+    @override
+    async def request(
+        self, method: str, path: str, body: Json | None = None, params: Mapping[str, str] | None = None
+    ) -> EngineAnswer:
+        self._answer()
+        info = await self.info()
+        if (method, path) == ("GET", "/"):
+            version = {"number": info.version, "distribution": info.kind.value}
+            return EngineAnswer(200, {"cluster_uuid": "fake", "version": version})
+        index, _, rest = path[1:].partition("/")
+        if index not in self._indices:
+            error = {"type": "index_not_found_exception", "reason": f"no such index [{index}]"}
+            return EngineAnswer(404, {"error": error, "status": 404})
+        if (method, rest) == ("GET", "_mapping"):
+            return EngineAnswer(200, {index: {"mappings": self._indices[index].mappings}})
+        return EngineAnswer(
+            400, {"error": {"type": "illegal_argument_exception", "reason": f"no {rest}"}, "status": 400}
+        )
 
     @override
     async def close(self) -> None:

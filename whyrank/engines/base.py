@@ -33,6 +33,20 @@ class EngineInfo(msgspec.Struct, frozen=True):
     version: str
 
 
+class EngineAnswer(msgspec.Struct, frozen=True):
+    """What the engine answered to a request of any kind."""
+
+    status: int
+    """HTTP status."""
+    body: Any
+    """Decoded JSON; text where it is none."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the engine did what was asked."""
+        return 200 <= self.status < 300
+
+
 class BulkFailure(msgspec.Struct, frozen=True):
     """One document that the engine refused, after all retries."""
 
@@ -182,6 +196,16 @@ class Engine(Protocol):
 
         Counted by the engine's sequence numbers: what was written since is a difference, replaced documents
         included, and an index that took another's name has an id of its own.
+        """
+        ...
+
+    async def request(
+        self, method: str, path: str, body: Json | None = None, params: Mapping[str, str] | None = None
+    ) -> EngineAnswer:
+        """Any other request, for administration: there the engines differ in paths and words.
+
+        `path` begins with a slash and is percent-encoded. An answer with any status is an answer, so this raises
+        nothing but EngineUnavailableError and EngineTimeoutError, when there is none.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from whyrank.engines.base import (
     BulkResult,
     Documents,
     Engine,
+    EngineAnswer,
     EngineInfo,
     EngineKind,
     Json,
@@ -230,6 +231,20 @@ class ElasticsearchEngine(Engine):
                 index=index, metric="docs", level="shards", filter_path=_answers.WRITES
             )
         return _answers.writes_of(answer.body)
+
+    @override
+    async def request(
+        self, method: str, path: str, body: Json | None = None, params: Mapping[str, str] | None = None
+    ) -> EngineAnswer:
+        headers = {"accept": "application/json"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        with _mapped():
+            try:
+                answer = await self._client.perform_request(method, path, params=params, headers=headers, body=body)
+            except transport.ApiError as error:
+                return EngineAnswer(error.meta.status, error.body)
+        return EngineAnswer(answer.meta.status, answer.body)
 
     @override
     async def close(self) -> None:

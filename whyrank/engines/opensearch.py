@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from whyrank.engines.base import (
     BulkResult,
     Documents,
     Engine,
+    EngineAnswer,
     EngineInfo,
     EngineKind,
     Json,
@@ -214,6 +215,21 @@ class OpenSearchEngine(Engine):
                 index=index, metric="docs", params={"level": "shards", "filter_path": _answers.WRITES}
             )
         return _answers.writes_of(answer)
+
+    @override
+    async def request(
+        self, method: str, path: str, body: Json | None = None, params: Mapping[str, str] | None = None
+    ) -> EngineAnswer:
+        with _mapped():
+            try:
+                answer = await self._client.transport.perform_request(
+                    method, path, params=dict(params or {}), body=body
+                )
+            except foreign.TransportError as error:
+                if not isinstance(error.status_code, int):
+                    raise
+                return EngineAnswer(error.status_code, error.info)
+        return EngineAnswer(200, answer)
 
     @override
     async def close(self) -> None:
