@@ -18,6 +18,8 @@ from typer.core import TyperGroup
 from whyrank.console import err
 
 GROUP = "whyrank.commands"
+OURS = {"connect": "whyrank.connect.cli:app", "doctor": "whyrank.doctor.cli:app"}
+"""Commands of the kernel that are imported when they are asked for."""
 
 
 class LazyCommands(TyperGroup):
@@ -46,8 +48,8 @@ class Commands(LazyCommands):
     """The commands of all programs that are installed."""
 
     def elsewhere(self) -> Mapping[str, str]:
-        """By the entry points."""
-        return {point.name: point.value for point in entry_points(group=GROUP)}
+        """The kernel's own, and those of the entry points."""
+        return {**OURS, **{point.name: point.value for point in entry_points(group=GROUP)}}
 
 
 def _command(name: str, place: str) -> Any:

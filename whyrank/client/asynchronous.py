@@ -81,6 +81,8 @@ class AsyncClient:
         tenant: str | None = None,
         user: str | None = None,
         explain: bool = True,
+        ranking: str | None = None,
+        offset: int = 0,
     ) -> Rescored:
         """Order hits of a search under the policy of its index, as the engine's plugin does."""
         return await self._single(
@@ -95,6 +97,8 @@ class AsyncClient:
                 tenant=tenant,
                 user=user,
                 explain=explain,
+                ranking=ranking,
+                offset=offset,
             )
         )
 

@@ -90,11 +90,14 @@ class Client:
         tenant: str | None = None,
         user: str | None = None,
         explain: bool = True,
+        ranking: str | None = None,
+        offset: int = 0,
     ) -> Rescored:
         """Order hits of a search under the policy of its index, as the engine's plugin does.
 
         `hits` are in the engine's order: `{"id", "score", "fields": {name: text or texts}}`, or `"text"` in place of
-        `fields`. What is given here is in place of the policy's. Verdicts are shared with all other doors.
+        `fields`. What is given here is in place of the policy's. Verdicts are shared with all other doors. Pages
+        after the first (`offset` > 0), and searches that name a `ranking`, keep the order that was given before.
         """
         return self._single(
             calls.rescore(
@@ -108,6 +111,8 @@ class Client:
                 tenant=tenant,
                 user=user,
                 explain=explain,
+                ranking=ranking,
+                offset=offset,
             )
         )
 

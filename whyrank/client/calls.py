@@ -96,6 +96,8 @@ def rescore(
     tenant: str | None,
     user: str | None,
     explain: bool,
+    ranking: str | None,
+    offset: int,
 ) -> Call[Rescored]:
     """`POST /v1/rescore`."""
     body = _given(
@@ -110,6 +112,8 @@ def rescore(
             "tenant": tenant,
             "user": user,
             "explain": explain,
+            "ranking": ranking,
+            "from": offset,
         }
     )
 

@@ -63,9 +63,13 @@ class RescoredHit(msgspec.Struct, frozen=True):
     """The fused score in [0, 1], by which hits are ordered."""
     relevance: float | None = None
     """The model's own, in [0, 1]."""
+    similarity: float | None = None
     label: int | None = None
+    grounded: bool = False
+    """Whether the explanation's quotes stand in the document; if not, it is withheld."""
     explanation: str | None = None
     quotes: tuple[Quote, ...] = ()
+    """With character offsets into the passage that the model read."""
 
 
 class Rescored(msgspec.Struct, frozen=True):
@@ -80,6 +84,8 @@ class Rescored(msgspec.Struct, frozen=True):
     ranking_id: str | None = None
     model_revision: str = ""
     took_ms: float = 0.0
+    judged: int = 0
+    missing: int = 0
 
     def ordered(self, hits: Sequence[T]) -> list[T]:
         """The hits that were given (or anything aligned with them) in the new order."""

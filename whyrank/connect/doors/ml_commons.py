@@ -1,0 +1,217 @@
+"""OpenSearch's ml-commons: WhyRank as a remote model, used by a search pipeline's rerank processor."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from whyrank.connect.steps import Door, Given, Look, Plan, Request, Secret, Step, Undo
+from whyrank.connect.survey import Asks, Survey, expect
+from whyrank.connect.wish import Wish, is_public
+from whyrank.engines import EngineKind
+from whyrank.errors import BadRequestError, EngineError
+
+NAME = "whyrank"
+TRUSTED = "plugins.ml_commons.trusted_connector_endpoints_regex"
+PRIVATE = "plugins.ml_commons.connector.private_ip_enabled"
+PLUGIN = "opensearch-ml"
+WINDOW = 50
+PAGE = 10
+"""Hits of a page where a search does not say how many."""
+_REQUEST_BODY = (
+    '{"documents":${parameters.documents},"query":"${parameters.query}",'
+    '"model":"${parameters.model}","top_n":${parameters.top_n}}'
+)
+
+
+def unfit(survey: Survey) -> str | None:
+    """OpenSearch 2.12 and later, with ml-commons and neural-search."""
+    if survey.kind is not EngineKind.OPENSEARCH:
+        return f"ml-commons is OpenSearch's; this is {survey.name}"
+    if survey.version < (2, 12):
+        return f"the rerank processor came with OpenSearch 2.12; this is {survey.name}"
+    if survey.plugins is not None and PLUGIN not in survey.plugins:
+        return f"the plugin {PLUGIN} is not installed on every node"
+    if survey.processors is not None and "rerank" not in survey.processors:
+        return "the rerank processor is not there: the plugin opensearch-neural-search is not installed on every node"
+    return None
+
+
+async def plan(engine: Asks, survey: Survey, wish: Wish) -> Plan:
+    """Cluster settings, connector, model and search pipeline."""
+    del survey
+    fields = wish.needed_fields()
+    name = wish.name or NAME
+    pipeline_path = f"/_search/pipeline/{quote(name, safe='')}"
+    if (await engine.request("GET", pipeline_path)).ok:
+        raise BadRequestError("name", f"there is a search pipeline {name!r} already; choose another name")
+    model_path = "/_plugins/_ml/models/{model_id}"
+    steps = (
+        *await _settings_steps(engine, wish.sidecar_url),
+        Step(
+            "Create the connector",
+            Request("POST", "/_plugins/_ml/connectors/_create", connector(wish)),
+            undo=(Undo("Delete the connector", Request("DELETE", "/_plugins/_ml/connectors/{connector_id}")),),
+            gives={"connector_id": "connector_id"},
+        ),
+        Step(
+            "Register and deploy the model",
+            Request(
+                "POST",
+                "/_plugins/_ml/models/_register?deploy=true",
+                {"name": NAME, "function_name": "remote", "connector_id": Given("connector_id")},
+            ),
+            undo=(
+                Undo("Undeploy the model", Request("POST", f"{model_path}/_undeploy")),
+                Undo("Delete the model", Request("DELETE", model_path)),
+            ),
+            gives={"model_id": "model_id"},
+            until=Look(model_path, ("model_state",), "DEPLOYED"),
+        ),
+        Step(
+            "Create the search pipeline",
+            Request("PUT", pipeline_path, pipeline(fields, wish.known_window(WINDOW))),
+            undo=(Undo("Delete the search pipeline", Request("DELETE", pipeline_path)),),
+        ),
+    )
+    notes = (
+        f"Searches name the pipeline (?search_pipeline={name}) and the user's words (ext.rerank), as below.",
+        "Hits come back reordered, without explanations; the plugin and the proxy give them.",
+        "Both cluster settings hold for every connector of the cluster; the second lets connectors reach private "
+        "addresses, so keep the first as narrow as it is.",
+        "A search with size 0 breaks the rerank processor, and a query that is itself JSON is not escaped by "
+        "ml-commons: ignore_failure makes both keep the engine's order.",
+    )
+    return Plan(Door.ML_COMMONS, steps, notes, _example(wish, name, fields))
+
+
+def connector(wish: Wish) -> dict[str, Any]:
+    """The connector. Its timeouts are whole seconds, and longer than the sidecar's deadline: it answers before."""
+    return {
+        "name": NAME,
+        "description": "WhyRank: explainable reranking",
+        "version": 1,
+        "protocol": "http",
+        "credential": {"key": Secret(wish.key_variable)},
+        "parameters": {"model": "whyrank"},
+        "client_config": {
+            "max_connection": 30,
+            "connection_timeout": 1,
+            "read_timeout": wish.rerank_deadline_ms // 1000 + 1,
+            "max_retry_times": 0,
+        },
+        "actions": [
+            {
+                "action_type": "predict",
+                "method": "POST",
+                "url": f"{wish.sidecar_url}/v2/rerank",
+                "headers": {"Authorization": "Bearer ${credential.key}"},
+                "request_body": _REQUEST_BODY,
+                "pre_process_function": "connector.pre_process.cohere.rerank",
+                "post_process_function": "connector.post_process.cohere.rerank",
+            }
+        ],
+    }
+
+
+def pipeline(fields: tuple[str, ...], window: int) -> dict[str, Any]:
+    """Asks for the window instead of a page, reranks it, and cuts it to the page again."""
+    return {
+        "request_processors": [{"oversample": {"sample_factor": max(1.0, window / PAGE)}}],
+        "response_processors": [
+            {
+                "rerank": {
+                    "ignore_failure": True,
+                    "ml_opensearch": {"model_id": Given("model_id")},
+                    "context": {"document_fields": list(fields)},
+                }
+            },
+            {"truncate_hits": {}},
+        ],
+    }
+
+
+def trusted_pattern(sidecar_url: str) -> str:
+    """The expression that allows the sidecar's address, and nothing else."""
+    parts = urlsplit(sidecar_url)
+    host = re.sub(r"([.\[\]+*?(){}|^$\\])", r"\\\1", parts.netloc)
+    return f"^{parts.scheme}://{host}{parts.path}/.*$"
+
+
+async def cluster_setting(engine: Asks, name: str) -> tuple[Any, Any, str]:
+    """A cluster setting: its effective value, the persistent one (None: unset), and where the former comes from.
+
+    Raises EngineError when the settings may not be read.
+    """
+    answer = await engine.request(
+        "GET", "/_cluster/settings", params={"flat_settings": "true", "include_defaults": "true"}
+    )
+    settings = expect(answer, "the cluster's settings cannot be read")
+    persistent = settings.get("persistent", {}).get(name)
+    for place in ("transient", "persistent", "defaults"):
+        if name in settings.get(place, {}):
+            return settings[place][name], persistent, place
+    return None, persistent, "defaults"
+
+
+def as_list(value: Any) -> list[str]:
+    """A setting that is a list, as engines give it: an array, or one text with commas."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part]
+    return [str(item) for item in value or []]
+
+
+def is_true(value: Any) -> bool:
+    """A boolean setting, which engines give as text."""
+    return str(value).lower() == "true"
+
+
+async def _settings_steps(engine: Asks, sidecar_url: str) -> list[Step]:
+    """What the connector's address needs; nothing where it is allowed already."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    pattern = trusted_pattern(sidecar_url)
+    trusted, before, place = await cluster_setting(engine, TRUSTED)
+    if pattern not in as_list(trusted):
+        _refuse_transient(TRUSTED, place)
+        # the setting replaces the list of well-known services, on which other connectors may rely
+        changes[TRUSTED] = ([*as_list(trusted), pattern], before)
+    if not is_public(sidecar_url):
+        private, before, place = await cluster_setting(engine, PRIVATE)
+        if not is_true(private):
+            _refuse_transient(PRIVATE, place)
+            changes[PRIVATE] = (True, before)
+    if not changes:
+        return []
+    undo = tuple(
+        Undo(
+            f"Set {name} back",
+            Request("PUT", "/_cluster/settings", {"persistent": {name: before}}),
+            Look("/_cluster/settings?flat_settings=true", ("persistent", name), _as_given(value)),
+        )
+        for name, (value, before) in changes.items()
+    )
+    body = {"persistent": {name: value for name, (value, _) in changes.items()}}
+    return [Step("Allow the connector's address", Request("PUT", "/_cluster/settings", body), undo=undo)]
+
+
+def _refuse_transient(name: str, place: str) -> None:
+    if place == "transient":
+        raise EngineError(f"{name} is set transiently, which would hide the persistent value: unset that first")
+
+
+def _as_given(value: Any) -> Any:
+    """A setting as the engine gives it back."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _example(wish: Wish, name: str, fields: tuple[str, ...]) -> Request:
+    words = "words of a user"
+    return Request(
+        "POST",
+        f"/{wish.index or 'INDEX'}/_search?search_pipeline={quote(name, safe='')}",
+        {
+            "query": {"multi_match": {"query": words, "fields": list(fields)}},
+            "ext": {"rerank": {"query_context": {"query_text": words}}},
+        },
+    )
