@@ -9,13 +9,15 @@ the answer is 200 with every document, in the caller's order as far as it is unj
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote as percent
 
 import structlog
 from fastapi import Request
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from pydantic_core import PydanticCustomError
 
@@ -29,7 +31,12 @@ from whyrank.types import Mode, RankedHit
 log = structlog.get_logger(__name__)
 
 MOST_DOCUMENTS = 10_000
+DECIMALS = 9
+"""Of every score: finer than the step between two of them, and short. ml-commons reads numbers by json-smart, which
+makes a BigDecimal of more than 18 characters, and then casts it to Double: such a score would fail the caller."""
 _LEAST_TOKENS = 16
+_QUEUE_SHARE = 2
+"""One request may hold a half of the interactive queue."""
 
 
 def _not_blank(text: str) -> str:
@@ -45,9 +52,40 @@ def mended(text: object) -> object:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def joined(document: object) -> object:
+    """The lines of a field with several values, which ml-commons' `ml_inference` sends as an array."""
+    if isinstance(document, list) and document and all(isinstance(value, str) for value in document):
+        return "\n".join(document)
+    return document
+
+
+def chosen(document: dict[str, Any], rank_fields: Sequence[str] | None) -> dict[str, str]:
+    """The fields of an object that are to be read, in the order asked for, other values than texts as JSON.
+
+    Raises PydanticCustomError where it has none of them.
+    """
+    names = document if rank_fields is None else [name for name in rank_fields if name in document]
+    if not names:
+        raise PydanticCustomError("no_field", "has none of the fields to be read")
+    return {
+        name: value if isinstance(value := document[name], str) else json.dumps(value, ensure_ascii=False)
+        for name in names
+    }
+
+
 Text = Annotated[StrictStr, BeforeValidator(mended)]
 Query = Annotated[Text, AfterValidator(_not_blank)]
 Count = Annotated[StrictInt, Field(ge=1)]
+RankFields = Annotated[list[StrictStr], Field(min_length=1, max_length=32)]
+
+
+class AsciiResponse(JSONResponse):
+    """JSON in ASCII alone: ml-commons decodes what it receives piece by piece, and a letter of several bytes that is
+    cut in two would reach the user as two signs of replacement."""
+
+    def render(self, content: Any) -> bytes:
+        """The content as compact JSON."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class Additions(BaseModel):
@@ -139,12 +177,13 @@ async def rerank(
             deadline_ms=settings.rerank_deadline_ms if asked.deadline_ms is None else asked.deadline_ms,
             passage_tokens=budget if max_tokens is None else max(_LEAST_TOKENS, min(budget, max_tokens)),
             tenant=_tenant(parts, request),
+            most_queued=max(1, settings.queue_limit // _QUEUE_SHARE),
         ),
     )
     parts.metrics.search(door, ranking.status.value, ranking.reason)
     log.info("reranked", door=door, documents=len(texts), status=ranking.status.value, reason=ranking.reason)
     results = [
-        Result(hit.engine_position, score, texts[hit.engine_position], hit)
+        Result(hit.engine_position, round(score, DECIMALS), texts[hit.engine_position], hit)
         for hit, score in zip(ranking.hits, scores_for_callers(ranking.hits), strict=True)
     ][:top_n]
     if asked.order == "input":

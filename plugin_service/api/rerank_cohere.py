@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, ValidationInfo
 
 from plugin_service.api.errors import Problem, shaped_route
 from plugin_service.api.parts import PartsDep
 from plugin_service.api.rerank import (
     MOST_DOCUMENTS,
     Additions,
+    AsciiResponse,
     Count,
     Judgement,
     Query,
+    RankFields,
     Result,
     Text,
+    chosen,
+    joined,
     judgement,
     rerank,
     spans,
@@ -29,19 +31,17 @@ from whyrank.types import Status
 _DOCUMENTS_PER_UNIT = 100
 
 
-def _document_text(document: object) -> object:
+def _document_text(document: object, info: ValidationInfo) -> object:
     """An object as YAML-like lines, which is how Cohere asks for structured data; a lone `text` as itself."""
-    if not isinstance(document, dict) or not document:
-        return document
-    if set(document) == {"text"}:
-        return document["text"]
-    return "\n".join(
-        f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for key, value in document.items()
-    )
+    if not isinstance(document, dict):
+        return joined(document)
+    fields = chosen(document, info.data.get("rank_fields"))
+    if set(fields) == {"text"}:
+        return fields["text"]
+    return "\n".join(f"{name}: {text}" for name, text in fields.items())
 
 
-Document = Annotated[Text, BeforeValidator(_document_text, json_schema_input_type=str | dict[str, Any])]
+Document = Annotated[Text, BeforeValidator(_document_text, json_schema_input_type=str | list[str] | dict[str, Any])]
 
 
 class RelevantSpans(BaseModel):
@@ -57,6 +57,7 @@ class CohereRequest(Additions):
 
     model: StrictStr | None = None
     query: Query
+    rank_fields: RankFields | None = Field(None, description="Fields of object documents to read, in this order.")
     documents: list[Document] = Field(min_length=1, max_length=MOST_DOCUMENTS)
     top_n: Count | None = None
     max_tokens_per_doc: Count | None = None
@@ -111,7 +112,7 @@ class CohereError(BaseModel):
 
 def _render(problem: Problem) -> Response:
     # Cohere answers 400 to what does not validate
-    return JSONResponse({"message": problem.message}, 400 if problem.status == 422 else problem.status)
+    return AsciiResponse({"message": problem.message}, 400 if problem.status == 422 else problem.status)
 
 
 router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
@@ -119,6 +120,7 @@ router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
 
 @router.post(
     "/v2/rerank",
+    response_class=AsciiResponse,
     response_model_exclude_unset=True,
     responses={400: {"model": CohereError}, 413: {"model": CohereError}, 422: {"model": CohereError}},
 )

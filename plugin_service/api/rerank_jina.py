@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StrictStr
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StrictStr, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from plugin_service.api.errors import Problem, shaped_route
 from plugin_service.api.parts import PartsDep
-from plugin_service.api.rerank import MOST_DOCUMENTS, Additions, Count, Judgement, Query, Text, judgement, rerank
+from plugin_service.api.rerank import (
+    MOST_DOCUMENTS,
+    Additions,
+    AsciiResponse,
+    Count,
+    Judgement,
+    Query,
+    RankFields,
+    Text,
+    chosen,
+    joined,
+    judgement,
+    rerank,
+)
 from whyrank.passages import estimate_tokens
 from whyrank.types import Status
 
@@ -22,15 +34,21 @@ class JinaDocument(BaseModel):
     text: StrictStr
 
 
-def _document_text(document: object) -> object:
+def _document_text(document: object, info: ValidationInfo) -> object:
+    """An object's `text`; with `rank_fields` (Cohere's first API, which is sent here), the values of those."""
     if not isinstance(document, dict):
-        return document
+        return joined(document)
+    rank_fields = info.data.get("rank_fields")
+    if rank_fields is not None:
+        return "\n".join(chosen(document, rank_fields).values())
     if "text" not in document:
         raise PydanticCustomError("text_missing", "a document must be a string or an object with `text`")
     return document["text"]
 
 
-Document = Annotated[Text, BeforeValidator(_document_text, json_schema_input_type=str | JinaDocument)]
+Document = Annotated[
+    Text, BeforeValidator(_document_text, json_schema_input_type=str | list[str] | JinaDocument | dict[str, Any])
+]
 
 
 class JinaRequest(Additions):
@@ -38,6 +56,7 @@ class JinaRequest(Additions):
 
     model: StrictStr | None = None
     query: Query
+    rank_fields: RankFields | None = Field(None, description="Fields of object documents to read, in this order.")
     documents: list[Document] = Field(min_length=1, max_length=MOST_DOCUMENTS)
     top_n: Count | None = None
     return_documents: StrictBool | None = Field(None, description="Documents are returned unless it is false.")
@@ -81,7 +100,7 @@ class JinaError(BaseModel):
 
 
 def _render(problem: Problem) -> Response:
-    return JSONResponse({"detail": problem.message}, problem.status)
+    return AsciiResponse({"detail": problem.message}, problem.status)
 
 
 router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
@@ -89,6 +108,7 @@ router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
 
 @router.post(
     "/v1/rerank",
+    response_class=AsciiResponse,
     response_model_exclude_unset=True,
     responses={400: {"model": JinaError}, 413: {"model": JinaError}, 422: {"model": JinaError}},
 )

@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, StrictBool
 
 from plugin_service.api.errors import Problem, shaped_route
 from plugin_service.api.parts import PartsDep
-from plugin_service.api.rerank import MOST_DOCUMENTS, Additions, Judgement, Query, Text, judgement, rerank
+from plugin_service.api.rerank import (
+    DECIMALS,
+    MOST_DOCUMENTS,
+    Additions,
+    AsciiResponse,
+    Judgement,
+    Query,
+    Text,
+    judgement,
+    rerank,
+)
 
 _CLIP = 1e-9
-_ERROR_TYPES = {503: "unhealthy", 500: "backend", 502: "backend"}
+_ERROR_TYPES = {429: "overloaded", 503: "unhealthy", 500: "backend", 502: "backend"}
 
 
 class TeiRequest(Additions):
@@ -50,7 +59,7 @@ def _render(problem: Problem) -> Response:
     too_large = problem.type == "too_long" or problem.status == 413
     status = 413 if too_large else 422 if problem.status == 400 else problem.status
     error_type = _ERROR_TYPES.get(status, "validation")
-    return JSONResponse({"error": problem.message, "error_type": error_type}, status)
+    return AsciiResponse({"error": problem.message, "error_type": error_type}, status)
 
 
 router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
@@ -58,6 +67,7 @@ router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
 
 @router.post(
     "/rerank",
+    response_class=AsciiResponse,
     response_model_exclude_unset=True,
     responses={413: {"model": TeiError}, 422: {"model": TeiError}},
 )
@@ -83,4 +93,4 @@ async def tei_rerank(body: TeiRequest, request: Request, response: Response, par
 
 def _log_odds(probability: float) -> float:
     clipped = min(max(probability, _CLIP), 1 - _CLIP)
-    return math.log(clipped / (1 - clipped))
+    return round(math.log(clipped / (1 - clipped)), DECIMALS)

@@ -63,6 +63,8 @@ class RankRequest(msgspec.Struct, frozen=True):
     """True for pages after the first: keep the order of the session's newest ranking, if there is one."""
     ordered: bool = True
     """False: the candidates' order says nothing, so that the engine's signal has no weight."""
+    awaited: bool = True
+    """False: nobody waits for the verdicts, so that missing ones go to the background queue."""
 
     def weights(self, of_model: FusionWeights) -> FusionWeights:
         """What the signals weigh here: the policy's weights, else the model's, without what is switched off."""
@@ -265,7 +267,7 @@ class Rescorer:
         began = time.monotonic()
         ready = work.model.ready
         missing = frozenset(outcomes.missing)
-        priority = Priority.INTERACTIVE if ready else Priority.BACKGROUND
+        priority = Priority.INTERACTIVE if ready and work.request.awaited else Priority.BACKGROUND
         submitting = self._background.spawn("submit_jobs", self._submit(work, source, missing, priority))
         if not ready:
             return Status.WARMING, f"model_not_ready: {work.model.reason or 'the model server is not ready'}"
