@@ -12,11 +12,11 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from plugin_service.api import errors, health, policies, rankings, rerank_cohere, rerank_jina, rerank_tei
+from plugin_service.api import errors, health, policies, rankings, rerank_cohere, rerank_jina, rerank_tei, rescore
 from plugin_service.api.envelope import Envelope
 from plugin_service.api.parts import Parts
 
-_RERANK = frozenset(("/rerank", "/v1/rerank", "/v2/rerank"))
+_POSTS = frozenset(("/rerank", "/v1/rerank", "/v2/rerank", "/v1/rescore"))
 
 
 def create_app(parts: Parts) -> ASGIApp:
@@ -38,7 +38,7 @@ def create_app(parts: Parts) -> ASGIApp:
 
 def own_routes(lifespan: Any = None) -> FastAPI:
     """Our routes, which take their parts from `app.state.parts` at the time of a request."""
-    app = FastAPI(
+    app = _OwnRoutes(
         title="WhyRank",
         summary="Explainable reranking for OpenSearch and Elasticsearch",
         version=version("whyrank"),
@@ -48,7 +48,7 @@ def own_routes(lifespan: Any = None) -> FastAPI:
         lifespan=lifespan,
     )
     errors.install(app)
-    for door in (rerank_cohere, rerank_jina, rerank_tei, rankings, policies, health):
+    for door in (rescore, rerank_cohere, rerank_jina, rerank_tei, rankings, policies, health):
         app.include_router(door.router)
     return app
 
@@ -61,7 +61,7 @@ def is_ours(method: str, path: str) -> bool:
     if path.startswith("/_whyrank"):
         return len(path) == 9 or path[9] == "/"
     if method == "POST":
-        return path in _RERANK
+        return path in _POSTS
     return method == "GET" and path.startswith("/v1/rankings/")
 
 
@@ -82,6 +82,16 @@ class Dispatcher:
             await self._own(scope, receive, send)
         else:  # the engines speak no websocket
             await send({"type": "websocket.close", "code": 1000})
+
+
+class _OwnRoutes(FastAPI):
+    """Describes the route that pydantic knows nothing of, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        described = super().openapi()
+        schemas = described["components"]["schemas"]
+        described["components"]["schemas"] = {**rescore.components(), **schemas}
+        return described
 
 
 class _Pages(StaticFiles):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from plugin_service.rescoring.field_paths import text_at
@@ -39,14 +39,16 @@ def placed(candidates: Sequence[Candidate], total: int, ranking: Ranking) -> lis
     """Positions of all `total` hits in the ranking's order, each with its place in the ranking.
 
     `candidates` are the first of the hits. They may not be those that the ranking was made of: hits that it does not
-    know follow in the engine's order, hits that are gone are skipped. Every position comes exactly once.
+    know follow in the engine's order, hits that are gone are skipped. Every position comes exactly once, and of hits
+    with the same name each has its own place.
     """
-    positions: dict[tuple[str, str], deque[int]] = defaultdict(deque)
+    positions: dict[tuple[str, str], list[int]] = defaultdict(list)
     for position, candidate in enumerate(candidates):
         positions[candidate.index, candidate.id].append(position)
     order: list[tuple[int, RankedHit | None]] = []
     for ranked in ranking.hits:
         if waiting := positions.get((ranked.index, ranked.id)):
-            order.append((waiting.popleft(), ranked))
+            own = ranked.engine_position
+            order.append((waiting.pop(waiting.index(own) if own in waiting else 0), ranked))
     rest = sorted(position for waiting in positions.values() for position in waiting)
     return order + [(position, None) for position in (*rest, *range(len(candidates), total))]

@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[2]
         ("POST", "/v1/rerank", True),
         ("POST", "/v2/rerank", True),
         ("POST", "/rerank", True),
+        ("POST", "/v1/rescore", True),
+        ("GET", "/v1/rescore", False),
         ("GET", "/rerank", False),
         ("PUT", "/rerank", False),
         ("POST", "/v1/rerank/", False),
@@ -258,6 +260,7 @@ def test_the_committed_openapi_is_the_live_one() -> None:
 async def test_the_openapi_names_every_route_and_is_served() -> None:
     document = (await Sidecar().client().get("/_whyrank/openapi.json")).json()
     assert set(document["paths"]) == {
+        "/v1/rescore",
         "/v2/rerank",
         "/v1/rerank",
         "/rerank",
