@@ -158,7 +158,7 @@ def encoded(body: object) -> bytes:
 
 
 def _text(document: Document, position: int) -> str:
-    text = document if isinstance(document, str) else document.get("text")
+    text = document.get("text") if isinstance(document, Mapping) else document
     if not isinstance(text, str):
         raise BadRequestError(f"documents[{position}]", "must be a string, or an object with a string `text`")
     return text
