@@ -58,9 +58,10 @@ class Context:
         """What `once` has asked so far."""
         self._stack = AsyncExitStack()
         user, password = self.settings.engine_user, self.settings.engine_password
-        auth = None if user is None else (user, password.get_secret_value() if password else "")
-        self.sidecar = AsyncClient(places.sidecar_url, auth=auth, timeout_s=_PATIENCE_S)
-        self.http = httpx.AsyncClient(timeout=_PATIENCE_S, auth=auth)
+        self.auth = None if user is None else (user, password.get_secret_value() if password else "")
+        """The engine's credentials, for what passes through the sidecar, and for nobody else."""
+        self.sidecar = AsyncClient(places.sidecar_url, timeout_s=_PATIENCE_S)
+        self.http = httpx.AsyncClient(timeout=_PATIENCE_S)
 
     async def __aenter__(self) -> Self:
         self._stack.push_async_callback(self.sidecar.close)

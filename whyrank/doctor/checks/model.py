@@ -37,8 +37,7 @@ async def server(context: Context) -> Sequence[Finding]:
     key = settings.model_api_key
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
     try:
-        async with httpx.AsyncClient(timeout=context.http.timeout, headers=headers) as http:
-            answer = await http.get(url)
+        answer = await context.http.get(url, headers=headers)
         answer.raise_for_status()
         served = [str(model["id"]) for model in answer.json()["data"]]
     except httpx.HTTPError as error:

@@ -30,7 +30,8 @@ async def search(context: Context) -> Sequence[Finding]:
         # no deadline: what is wanted is whether it is rescored, not to wait for verdicts
         body = {"query": {"match_all": {}}, "size": 1, "ext": {"whyrank": {"query": _WORDS, "deadline_ms": 0}}}
         try:
-            answer = await context.http.post(f"{context.places.sidecar_url}/{quote(name, safe='')}/_search", json=body)
+            url = f"{context.places.sidecar_url}/{quote(name, safe='')}/_search"
+            answer = await context.http.post(url, json=body, auth=context.auth)
             content: Any = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             found.append(broken(f"a search through the proxy failed: {error}", "see the sidecar's log", name))

@@ -52,7 +52,7 @@ async def parts(context: Context) -> Sequence[Finding]:
 async def engine(context: Context) -> Sequence[Finding]:
     """The sidecar stands before the very engine that is looked at."""
     try:
-        answer = await context.http.get(f"{context.places.sidecar_url}/")
+        answer = await context.http.get(f"{context.places.sidecar_url}/", auth=context.auth)
         uuid = str(answer.json().get("cluster_uuid", "")) if answer.is_success else ""
     except (httpx.HTTPError, ValueError, AttributeError) as error:
         return [broken(f"the engine behind the sidecar does not answer: {error}", _REMEDIES["engine"])]
