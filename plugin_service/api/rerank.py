@@ -4,7 +4,8 @@ Each API's own shape is in `rerank_cohere.py`, `rerank_jina.py` and `rerank_tei.
 
 None of them fails because of WhyRank. While the model is warming, the queue is full or the deadline passes,
 the answer is 200 with every document, in the caller's order as far as it is unjudged, and says so in
-`status` and `reason` and in the headers X-WhyRank-Status and X-WhyRank-Reason.
+`status` and `reason` and in the headers X-WhyRank-Status and X-WhyRank-Reason. Only who asks for it by
+`incomplete: "error"` gets a 503 instead.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 from pydantic_core import PydanticCustomError
+from starlette.exceptions import HTTPException
 
 from plugin_service.api.parts import Parts
 from plugin_service.api.views import HitStatus, explanation_of, label_of, quotes_of, status_of
 from plugin_service.rescoring.texts import TextsRanking, TextsRequest, rank_texts
 from whyrank.errors import BadRequestError
 from whyrank.ranking import scores_for_callers
-from whyrank.types import Mode, RankedHit
+from whyrank.types import Mode, RankedHit, Status
 
 log = structlog.get_logger(__name__)
 
@@ -99,6 +101,11 @@ class Additions(BaseModel):
         "relevance", description="`input`: one result per document, in the order sent."
     )
     mode: Mode | None = Field(None, description="`reason` explains, then labels; `label` is faster and weaker.")
+    incomplete: Literal["order", "error"] = Field(
+        "order",
+        description="`error`: 503 while verdicts are missing, for a caller that then keeps an order of its own which "
+        "is not the order sent. A single document is always answered.",
+    )
 
 
 class QuoteSpan(BaseModel):
@@ -160,7 +167,8 @@ async def rerank(
 ) -> Answer:
     """Rank `texts`. `max_tokens` can lower the budget of tokens per text, not raise it above the setting.
 
-    Raises BadRequestError if the deadline asked for is longer than the setting allows.
+    Raises BadRequestError if the deadline asked for is longer than the setting allows, and HTTPException (503) if the
+    caller would rather have that than an order that is not complete.
     """
     settings = parts.settings
     if asked.deadline_ms is not None and asked.deadline_ms > settings.max_deadline_ms:
@@ -182,6 +190,8 @@ async def rerank(
     )
     parts.metrics.search(door, ranking.status.value, ranking.reason)
     log.info("reranked", door=door, documents=len(texts), status=ranking.status.value, reason=ranking.reason)
+    if asked.incomplete == "error" and len(texts) > 1 and not _settled(ranking):
+        raise HTTPException(503, ranking.reason)
     results = [
         Result(hit.engine_position, round(score, DECIMALS), texts[hit.engine_position], hit)
         for hit, score in zip(ranking.hits, scores_for_callers(ranking.hits), strict=True)
@@ -212,6 +222,12 @@ def spans(result: Result) -> list[QuoteSpan]:
             QuoteSpan(text=cited.text, start=start if known else None, end=start + len(cited.text) if known else None)
         )
     return found
+
+
+def _settled(ranking: TextsRanking) -> bool:
+    """Whether everything that can be judged has been."""
+    missing = any(hit.key is not None and hit.verdict is None and hit.failure is None for hit in ranking.hits)
+    return not missing and ranking.status in (Status.COMPLETE, Status.PARTIAL)
 
 
 def _tenant(parts: Parts, request: Request) -> str:

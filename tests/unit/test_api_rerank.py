@@ -353,6 +353,7 @@ WRONG: list[tuple[Json, str]] = [
     ({"deadline_ms": "1"}, "deadline_ms"),
     ({"mode": "magic"}, "mode"),
     ({"order": "random"}, "order"),
+    ({"incomplete": "maybe"}, "incomplete"),
     ({"explain": "yes"}, "explain"),
 ]
 WRONG_TOP: list[tuple[Json, str]] = [

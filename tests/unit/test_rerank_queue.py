@@ -1,4 +1,5 @@
-"""A request with more documents than the queue has room for: neither shed for its size, nor in everyone's way."""
+"""A request with more documents than the queue has room for: neither shed for its size, nor in everyone's way; and
+what a caller gets that would rather have no order than one that is not complete."""
 
 from __future__ import annotations
 
@@ -126,3 +127,46 @@ async def test_a_store_that_goes_while_windows_are_judged_leaves_what_there_is(s
     assert ranking.status is Status.PARTIAL
     assert ranking.reason.startswith("store_unavailable")
     assert sum(hit.verdict is not None for hit in ranking.hits) == 100
+
+
+PATHS = pytest.mark.parametrize(
+    ("path", "key"), [("/v2/rerank", "message"), ("/v1/rerank", "detail"), ("/rerank", "error")]
+)
+TEXTS = ["sort a list", "x"]
+
+
+async def wanting_all(path: str, sidecar: Sidecar, texts: list[str], **fields: Any) -> httpx.Response:
+    body = {"query": "sort a list", "documents": texts, "texts": texts, "incomplete": "error", **fields}
+    response = await sidecar.client().post(path, json=body)
+    await sidecar.rescorer.close()
+    return response
+
+
+@PATHS
+async def test_who_wants_all_verdicts_or_none_gets_them_or_a_503(path: str, key: str) -> None:
+    sidecar = Sidecar()
+    sidecar.jobs.idle = True
+    refused = await wanting_all(path, sidecar, TEXTS, deadline_ms=1)
+    assert (refused.status_code, refused.json()[key]) == (503, "deadline: 0 of 2 judged within 1 ms")
+    labels = {"door": {"/v2/rerank": "cohere", "/v1/rerank": "jina", "/rerank": "tei"}[path], "status": "pending"}
+    assert sidecar.metrics.registry.get_sample_value("whyrank_searches_total", {**labels, "reason": "deadline"}) == 1
+    for pair in sidecar.jobs.requests[0].pairs:
+        sidecar.jobs.settle(pair)
+    assert (await wanting_all(path, sidecar, TEXTS, deadline_ms=1)).status_code == 200
+
+
+@PATHS
+async def test_what_cannot_be_judged_is_not_waited_for(path: str, key: str) -> None:
+    sidecar = Sidecar()
+    judged = sidecar.jobs.judge
+    sidecar.jobs.judge = lambda p: VerdictFailure(FailureKind.NO_LABEL) if p.passage.text == "x" else judged(p)
+    response = await wanting_all(path, sidecar, [*TEXTS, " "])
+    assert (response.status_code, response.headers["x-whyrank-status"]) == (200, "partial")
+
+
+@PATHS
+async def test_a_single_document_is_always_answered(path: str, key: str) -> None:
+    sidecar = Sidecar()
+    sidecar.cache.down = True
+    assert (await wanting_all(path, sidecar, TEXTS[:1])).status_code == 200
+    assert (await wanting_all(path, sidecar, TEXTS)).status_code == 503

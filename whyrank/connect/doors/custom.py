@@ -16,6 +16,9 @@ from whyrank.errors import BadRequestError
 NAME = "whyrank"
 LICENCES = frozenset({"enterprise", "trial"})
 WINDOW = 50
+# Documents come by shard, not in the engine's order, and chunks' scores may be taken by their place: so we are to
+# answer in the order sent, and to fail while verdicts are missing, for the retriever then keeps the engine's order.
+_REQUEST = '{"model":"whyrank","query":${query},"documents":${input},"order":"input","incomplete":"error"}'
 
 
 def unfit(survey: Survey) -> str | None:
@@ -59,7 +62,7 @@ def endpoint(wish: Wish) -> dict[str, object]:
             "secret_parameters": {"api_key": Secret(wish.key_variable)},
             "url": f"{wish.sidecar_url}/v1/rerank",
             "headers": {"Authorization": "Bearer ${api_key}", "Content-Type": "application/json"},
-            "request": '{"model":"whyrank","query":${query},"documents":${input}}',
+            "request": _REQUEST,
             "response": {
                 "json_parser": {
                     "relevance_score": "$.results[*].relevance_score",
