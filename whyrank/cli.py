@@ -230,10 +230,11 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search through the sidecar, and show the engine's order beside the new one, with the reasons."""
+    from whyrank import places
     from whyrank.sidecar import Sidecar
 
     with reported():
-        sidecar = Sidecar(sidecar_url or _sidecar_url(home))
+        sidecar = Sidecar(places.find(home, sidecar_url=sidecar_url).sidecar_url)
         with err.status("searching"):
             found = sidecar.search(index, query, None if wait is None else int(wait * 1000))
     if as_json:
@@ -289,32 +290,19 @@ def reported() -> Iterator[None]:
 
 def _with_engine(home: Path, engine_url: str | None, use: Callable[[Engine], Coroutine[Any, Any, T]]) -> T:
     """Do something with the engine that the command line, the environment or a running stack names, in this order."""
+    from whyrank import places
     from whyrank.engines import connect
-    from whyrank.settings import Settings
 
-    state = states.running(home.resolve())
-    if engine_url is None and "WHYRANK_ENGINE_URL" not in os.environ and state is not None:
-        engine_url = state.urls[states.ENGINE]
-    settings = Settings() if engine_url is None else Settings(engine_url=engine_url)
+    found = places.find(home, engine_url)
 
     async def run() -> T:
-        engine = await connect(settings)
+        engine = await connect(found.settings)
         try:
             return await use(engine)
         finally:
             await engine.close()
 
     return asyncio.run(run())
-
-
-def _sidecar_url(home: Path) -> str:
-    state = states.running(home.resolve())
-    if state is not None:
-        return state.urls[states.SIDECAR]
-    from whyrank.settings import Settings
-
-    settings = Settings()
-    return f"http://{settings.host}:{settings.port}"
 
 
 def _as_told(state: State | None) -> dict[str, Any]:

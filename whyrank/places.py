@@ -42,10 +42,12 @@ def _of_stack(state: states.State | None) -> dict[str, Any]:
     """Settings of the stack's parts, as `whyrank up` gives them to its sidecar."""
     if state is None:
         return {}
-    found: dict[str, Any] = {"engine_url": state.urls[states.ENGINE], "redis_url": state.urls[states.VALKEY]}
+    parts = {"engine_url": states.ENGINE, "redis_url": states.VALKEY, "model_url": states.MODEL}
+    found: dict[str, Any] = {name: state.urls[part] for name, part in parts.items() if part in state.urls}
     if states.MODEL in state.urls:
-        found["model_url"] = state.urls[states.MODEL]
-        manifest = Path(state.home) / "model" / "manifest.json"
+        from whyrank.embedded.model_host import manifest_path  # noqa: PLC0415 - it brings the model's tools with it
+
+        manifest = manifest_path(Path(state.home))
         if manifest.exists():
             found["model_manifest"] = manifest
     return found

@@ -28,6 +28,7 @@ from whyrank.types import Policy
 
 T = TypeVar("T")
 _PATIENCE_S = 5.0
+NO_AUTH = httpx.Auth()
 
 
 def once(ask: Callable[[Context], Awaitable[T]]) -> Callable[[Context], Awaitable[T]]:
@@ -58,7 +59,7 @@ class Context:
         """What `once` has asked so far."""
         self._stack = AsyncExitStack()
         user, password = self.settings.engine_user, self.settings.engine_password
-        self.auth = None if user is None else (user, password.get_secret_value() if password else "")
+        self.auth = NO_AUTH if user is None else httpx.BasicAuth(user, password.get_secret_value() if password else "")
         """The engine's credentials, for what passes through the sidecar, and for nobody else."""
         self.sidecar = AsyncClient(places.sidecar_url, timeout_s=_PATIENCE_S)
         self.http = httpx.AsyncClient(timeout=_PATIENCE_S)
