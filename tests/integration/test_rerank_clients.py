@@ -5,6 +5,7 @@ from __future__ import annotations
 import cohere
 import httpx
 import pytest
+from cohere.core import RequestOptions
 
 from tests.fakes.sidecar import Sidecar
 from tests.integration.serving import serving
@@ -59,6 +60,23 @@ def test_coheres_first_sdk_is_answered_in_jinas_shape_which_it_reads() -> None:
     assert [result.index for result in answer.results] == [1, 2, 0]
     assert answer.results[0].document is not None
     assert answer.results[0].document.text == TEXTS[1]
+
+
+def test_coheres_first_sdk_chooses_the_fields_that_are_read() -> None:
+    books = [{"title": "Sort a list", "text": "x"}, {"title": "Cook", "text": "sort a list"}]
+    with serving(Sidecar()) as server, cohere.Client("any-key", base_url=server.url) as client:
+        by_text = client.rerank(query="sort a list", documents=books)
+        by_title = client.rerank(query="sort a list", documents=books, rank_fields=["title"])
+    assert [result.index for result in by_text.results] == [1, 0]
+    assert [result.index for result in by_title.results] == [0, 1]
+
+
+def test_what_we_add_to_requests_goes_through_coheres_sdk() -> None:
+    with serving(Sidecar()) as server, cohere.ClientV2("any-key", base_url=server.url) as client:
+        options = RequestOptions(additional_body_parameters={"order": "input", "explain": False})
+        answer = client.rerank(model="whyrank", query="sort a list", documents=TEXTS, request_options=options)
+    assert [result.index for result in answer.results] == [0, 1, 2]
+    assert not hasattr(answer.results[0], "explanation")
 
 
 async def test_jinas_shape_as_elasticsearchs_custom_service_sends_and_reads_it() -> None:
