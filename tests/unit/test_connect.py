@@ -27,6 +27,7 @@ from whyrank.engines import EngineAnswer, EngineKind
 from whyrank.engines.policies import PolicyStore
 from whyrank.types import Mode, Policy
 
+ROOT = Path(__file__).parents[2]
 KEY = 's3cr"et $key'
 PIPELINE = "index.search.default_pipeline"
 SIDECAR = ("--sidecar-url", "http://whyrank:8080")
@@ -119,6 +120,36 @@ def test_the_ml_commons_requests_are_the_documented_ones(connect: Connect) -> No
         "request_processors": [{"oversample": {"sample_factor": 5.0}}],
         "response_processors": [{"rerank": rerank}, {"truncate_hits": {}}],
     }
+
+
+def test_the_ml_commons_requests_with_explanations_are_the_manuals(connect: Connect) -> None:
+    page = (ROOT / "docs" / "api" / "callers.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"<!-- (\w+) -->\n```json\n(.*?)```", page, re.DOTALL))
+    explained = ("opensearch", "--door", "ml-commons", "--explanations", "--fields", "body", *SIDECAR)
+    told = connect(opensearch(), *explained, "--json")
+    assert told.exit_code == 0, told.output
+    bodies = [step["request"]["body"] for step in json.loads(told.stdout)["steps"]]
+    connector, pipeline = bodies[1], bodies[3]
+    connector["credential"] = {"key": "..."}
+    assert connector == json.loads(blocks["connector"])
+    pipeline["response_processors"][0]["ml_inference"]["model_id"] = "..."
+    assert pipeline == json.loads(blocks["pipeline"])
+    engine = opensearch()
+    assert connect(engine, *explained, "--apply").exit_code == 0
+    assert list(engine.pipelines) == ["whyrank-explained"]
+    assert connect(engine, *explained, "--undo").exit_code == 0
+    assert (engine.pipelines, engine.models, engine.connectors) == ({}, {}, {})
+
+
+def test_explanations_by_ml_commons_need_one_field_and_a_newer_engine(connect: Connect) -> None:
+    two = connect(opensearch(), *ML, "--explanations")
+    assert two.exit_code == 2
+    assert "reads one field" in two.stderr
+    engine = opensearch()
+    engine.version = "2.17.1"
+    one = connect(engine, "opensearch", "--door", "ml-commons", "--explanations", "--fields", "body", *SIDECAR)
+    assert one.exit_code == 1
+    assert "2.18" in one.stderr
 
 
 def test_the_custom_service_is_the_documented_one_and_asks_for_no_top_n(connect: Connect) -> None:

@@ -524,7 +524,7 @@ def connected(world: World, **changes: Any) -> None:
     action = {
         "action_type": "predict",
         "url": "http://whyrank:8080/v2/rerank",
-        "request_body": ml_commons._REQUEST_BODY,
+        "request_body": ml_commons.REQUEST_BODY,
         "post_process_function": "connector.post_process.cohere.rerank",
     }
     client = {"connection_timeout": 1, "read_timeout": 2, "max_retry_times": 0}
@@ -581,7 +581,7 @@ async def test_the_connectors_address_and_request(world: World) -> None:
     ):
         action["request_body"] = template
         assert said in (await world.one("ml-commons.request")).what
-    action["request_body"] = ml_commons._REQUEST_BODY
+    action["request_body"] = ml_commons.REQUEST_BODY
     del action["post_process_function"]
     assert "post_process_function" in (await world.one("ml-commons.request")).what
 
@@ -595,6 +595,21 @@ async def test_a_model_that_is_not_deployed_and_a_pipeline_that_fails(world: Wor
     assert (await world.one("ml-commons.pipeline")).level is Level.BROKEN
     rerank |= {"ignore_failure": True, "context": {"document_fields": ["title", "abstract"]}}
     world.index = "docs"
+    assert levels(await world.look("ml-commons.pipeline")) == {"ok", "warning"}
+
+
+async def test_answers_that_are_handed_out_by_place_must_come_in_order(world: World) -> None:
+    connected(world)
+    action = world.engine.connectors["c1"]["actions"][0]
+    inference = {"model_id": "m1", "ignore_failure": True, "input_map": [{"documents": "body"}]}
+    world.engine.pipelines["why"] = {"response_processors": [{"ml_inference": inference}]}
+    assert (await world.one("ml-commons.request")).level is Level.BROKEN
+    action["request_body"] = action["request_body"].replace('"top_n":${parameters.top_n}', '"order": "input"')
+    assert "no post_process_function" in (await world.one("ml-commons.request")).what
+    del action["post_process_function"]
+    world.index = "docs"
+    assert levels(await world.look(*ML)) == {"ok"}
+    inference["input_map"] = [{"documents": "abstract"}]
     assert levels(await world.look("ml-commons.pipeline")) == {"ok", "warning"}
 
 

@@ -89,6 +89,9 @@ def main(
     name: Annotated[
         str | None, typer.Option(help="Name of the pipeline or endpoint [default: the door's own].")
     ] = None,
+    explanations: Annotated[
+        bool, typer.Option("--explanations", help="ml-commons: explanations on hits, read from one field.")
+    ] = False,
     key_variable: Annotated[
         str, typer.Option(help="Variable of the environment with the key that the engine sends to the sidecar.")
     ] = "WHYRANK_KEY",
@@ -121,6 +124,7 @@ def main(
             deadline_ms=deadline_ms,
             mode=mode,
             name=name,
+            explanations=explanations,
             key_variable=key_variable,
             engine_url=found.settings.engine_url,
             rerank_deadline_ms=found.settings.rerank_deadline_ms,
@@ -239,7 +243,9 @@ class _Connect:
         """What the record of this door is kept under."""
         if door is Door.PLUGIN:
             return self._wish.needed_index()
-        return self._wish.name or {Door.ML_COMMONS: ml_commons.NAME, Door.CUSTOM: custom.NAME}.get(door, "")
+        if door is Door.ML_COMMONS:
+            return ml_commons.pipeline_name(self._wish)
+        return self._wish.name or custom.NAME
 
     def _print(self, plan: Plan) -> None:
         if self._as_json:

@@ -24,6 +24,8 @@ class Wish(msgspec.Struct, frozen=True):
     mode: Mode | None = None
     name: str | None = None
     """Of the pipeline or the inference endpoint; None: the door's own."""
+    explanations: bool = False
+    """On hits, where the door has to be asked for them (ml-commons)."""
     key_variable: str = "WHYRANK_KEY"
     """The environment's variable that holds what the engine sends as a bearer token."""
     engine_url: str = ""

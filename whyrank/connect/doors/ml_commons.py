@@ -1,4 +1,7 @@
-"""OpenSearch's ml-commons: WhyRank as a remote model, used by a search pipeline's rerank processor."""
+"""OpenSearch's ml-commons: WhyRank as a remote model, used by a search pipeline's rerank processor.
+
+Or, with explanations, by its `ml_inference` processor, which hands out what we answer by place: docs/api/callers.md.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,17 @@ PLUGIN = "opensearch-ml"
 WINDOW = 50
 PAGE = 10
 """Hits of a page where a search does not say how many."""
-_REQUEST_BODY = (
+EXPLAINED = "whyrank-explained"
+"""What connector, model and pipeline with explanations are called."""
+REQUEST_BODY = (
     '{"documents":${parameters.documents},"query":"${parameters.query}",'
     '"model":"${parameters.model}","top_n":${parameters.top_n}}'
 )
+_EXPLAINED_BODY = (
+    '{"model":"${parameters.model}","query":"${parameters.query}","documents":${parameters.documents},"order":"input"}'
+)
+_WORDS = "_request.ext.query_context.query_text"
+"""Where `ml_inference` finds `ext.rerank.query_context.query_text`: the engine forgets the name `rerank` on its way."""
 
 
 def unfit(survey: Survey) -> str | None:
@@ -40,9 +50,10 @@ def unfit(survey: Survey) -> str | None:
 
 async def plan(engine: Asks, survey: Survey, wish: Wish) -> Plan:
     """Cluster settings, connector, model and search pipeline."""
-    del survey
     fields = wish.needed_fields()
-    name = wish.name or NAME
+    if wish.explanations:
+        _check_explained(survey, fields)
+    name = pipeline_name(wish)
     pipeline_path = f"/_search/pipeline/{quote(name, safe='')}"
     if (await engine.request("GET", pipeline_path)).ok:
         raise BadRequestError("name", f"there is a search pipeline {name!r} already; choose another name")
@@ -60,7 +71,7 @@ async def plan(engine: Asks, survey: Survey, wish: Wish) -> Plan:
             Request(
                 "POST",
                 "/_plugins/_ml/models/_register?deploy=true",
-                {"name": NAME, "function_name": "remote", "connector_id": Given("connector_id")},
+                {"name": _model_name(wish), "function_name": "remote", "connector_id": Given("connector_id")},
             ),
             undo=(
                 Undo("Undeploy the model", Request("POST", f"{model_path}/_undeploy")),
@@ -71,26 +82,33 @@ async def plan(engine: Asks, survey: Survey, wish: Wish) -> Plan:
         ),
         Step(
             "Create the search pipeline",
-            Request("PUT", pipeline_path, pipeline(fields, wish.known_window(WINDOW))),
+            Request("PUT", pipeline_path, pipeline(wish, fields)),
             undo=(Undo("Delete the search pipeline", Request("DELETE", pipeline_path)),),
         ),
     )
-    notes = (
-        f"Searches name the pipeline (?search_pipeline={name}) and the user's words (ext.rerank), as below.",
-        "Hits come back reordered, without explanations; the plugin and the proxy give them.",
-        "Both cluster settings hold for every connector of the cluster; the second lets connectors reach private "
-        "addresses, so keep the first as narrow as it is.",
-        "A search with size 0 breaks the rerank processor, and a query that is itself JSON is not escaped by "
-        "ml-commons: ignore_failure makes both keep the engine's order.",
-    )
-    return Plan(Door.ML_COMMONS, steps, notes, _example(wish, name, fields))
+    return Plan(Door.ML_COMMONS, steps, _notes(wish, name), _example(wish, name, fields))
+
+
+def pipeline_name(wish: Wish) -> str:
+    """Of the search pipeline."""
+    return wish.name or _model_name(wish)
 
 
 def connector(wish: Wish) -> dict[str, Any]:
     """The connector. Its timeouts are whole seconds, and longer than the sidecar's deadline: it answers before."""
+    action = {
+        "action_type": "predict",
+        "method": "POST",
+        "url": f"{wish.sidecar_url}/v2/rerank",
+        "headers": {"Authorization": "Bearer ${credential.key}"},
+        "request_body": _EXPLAINED_BODY if wish.explanations else REQUEST_BODY,
+    }
+    if not wish.explanations:
+        action["pre_process_function"] = "connector.pre_process.cohere.rerank"
+        action["post_process_function"] = "connector.post_process.cohere.rerank"
     return {
-        "name": NAME,
-        "description": "WhyRank: explainable reranking",
+        "name": _model_name(wish),
+        "description": "WhyRank, with explanations" if wish.explanations else "WhyRank: explainable reranking",
         "version": 1,
         "protocol": "http",
         "credential": {"key": Secret(wish.key_variable)},
@@ -101,34 +119,34 @@ def connector(wish: Wish) -> dict[str, Any]:
             "read_timeout": wish.rerank_deadline_ms // 1000 + 1,
             "max_retry_times": 0,
         },
-        "actions": [
-            {
-                "action_type": "predict",
-                "method": "POST",
-                "url": f"{wish.sidecar_url}/v2/rerank",
-                "headers": {"Authorization": "Bearer ${credential.key}"},
-                "request_body": _REQUEST_BODY,
-                "pre_process_function": "connector.pre_process.cohere.rerank",
-                "post_process_function": "connector.post_process.cohere.rerank",
-            }
-        ],
+        "actions": [action],
     }
 
 
-def pipeline(fields: tuple[str, ...], window: int) -> dict[str, Any]:
+def pipeline(wish: Wish, fields: tuple[str, ...]) -> dict[str, Any]:
     """Asks for the window instead of a page, reranks it, and cuts it to the page again."""
+    model_id = Given("model_id")
+    if wish.explanations:
+        inference = {
+            "model_id": model_id,
+            "one_to_one": False,
+            "ignore_failure": True,
+            "input_map": [{"documents": fields[0], "query": _WORDS}],
+            "output_map": [{"why_score": "results[*].relevance_score", "why": "results[*].explanation"}],
+        }
+        by_field = {"target_field": "why_score", "remove_target_field": True}
+        reranking = [{"ml_inference": inference}, {"rerank": {"ignore_failure": True, "by_field": by_field}}]
+    else:
+        rerank = {
+            "ignore_failure": True,
+            "ml_opensearch": {"model_id": model_id},
+            "context": {"document_fields": list(fields)},
+        }
+        reranking = [{"rerank": rerank}]
+    factor = max(1.0, wish.known_window(WINDOW) / PAGE)
     return {
-        "request_processors": [{"oversample": {"sample_factor": max(1.0, window / PAGE)}}],
-        "response_processors": [
-            {
-                "rerank": {
-                    "ignore_failure": True,
-                    "ml_opensearch": {"model_id": Given("model_id")},
-                    "context": {"document_fields": list(fields)},
-                }
-            },
-            {"truncate_hits": {}},
-        ],
+        "request_processors": [{"oversample": {"sample_factor": factor}}],
+        "response_processors": [*reranking, {"truncate_hits": {}}],
     }
 
 
@@ -203,6 +221,33 @@ def _refuse_transient(name: str, place: str) -> None:
 def _as_given(value: Any) -> Any:
     """A setting as the engine gives it back."""
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def _model_name(wish: Wish) -> str:
+    return EXPLAINED if wish.explanations else NAME
+
+
+def _check_explained(survey: Survey, fields: tuple[str, ...]) -> None:
+    """Raises EngineError or BadRequestError where `ml_inference` cannot do it."""
+    if survey.version < (2, 18):
+        raise EngineError(f"reranking by a field came with OpenSearch 2.18; this is {survey.name}")
+    if len(fields) != 1:
+        raise BadRequestError("fields", f"ml_inference reads one field, not {', '.join(fields)}")
+
+
+def _notes(wish: Wish, name: str) -> tuple[str, ...]:
+    if wish.explanations:
+        hits = "Hits come back reordered, each with its explanation in `why` of its _source."
+    else:
+        hits = "Hits come back reordered, without explanations: --explanations, the plugin and the proxy give them."
+    return (
+        f"Searches name the pipeline (?search_pipeline={name}) and the user's words (ext.rerank), as below.",
+        hits,
+        "Both cluster settings hold for every connector of the cluster; the second lets connectors reach private "
+        "addresses, so keep the first as narrow as it is.",
+        "A search with size 0 breaks the processors, and a query that is itself JSON is not escaped by ml-commons: "
+        "ignore_failure makes both keep the engine's order.",
+    )
 
 
 def _example(wish: Wish, name: str, fields: tuple[str, ...]) -> Request:

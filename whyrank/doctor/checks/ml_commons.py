@@ -22,14 +22,18 @@ from whyrank.engines import EngineKind
 _CONNECT = "whyrank connect opensearch --door ml-commons --apply"
 _PATHS = ("/v1/rerank", "/v2/rerank")
 _TOP_N = re.compile(r'"top_n"\s*:\s*(?P<value>[^,}\s]+)')
+_IN_ORDER = re.compile(r'"order"\s*:\s*"input"')
 _DEFAULT_TIMEOUT_S = 30
 
 
 class _Use(msgspec.Struct, frozen=True):
-    """A pipeline that reranks by a model of ours, and the connector behind it."""
+    """A processor that asks a model of ours, and the connector behind it."""
 
     pipeline: str
-    rerank: Mapping[str, Any]
+    kind: str
+    """`rerank`, or `ml_inference`, which hands our answer out by place."""
+    processor: Mapping[str, Any]
+    model_id: str
     model: Mapping[str, Any]
     connector: Mapping[str, Any]
 
@@ -111,15 +115,20 @@ async def request(context: Context) -> Sequence[Finding]:
     for use in await _uses(context):
         template = str(use.action.get("request_body", ""))
         top_n = _TOP_N.search(template)
+        post_process = str(use.action.get("post_process_function") or "")
         if top_n is not None and "parameters.top_n" not in top_n["value"]:
             remedy = 'leave top_n out of request_body, or write "top_n":${parameters.top_n}'
             found.append(broken(f"request_body asks for top_n {top_n['value']}", remedy, use.pipeline))
         elif "${parameters.documents}" not in template or "${parameters.query}" not in template:
             remedy = f"create the connector anew: {_CONNECT}"
             found.append(broken("request_body does not send ${parameters.query} and documents", remedy, use.pipeline))
-        elif "rerank" not in str(use.action.get("post_process_function", "")):
+        elif use.kind == "rerank" and "rerank" not in post_process:
             remedy = "set post_process_function to connector.post_process.cohere.rerank"
             found.append(broken("the connector has no post_process_function for rerank", remedy, use.pipeline))
+        elif use.kind == "ml_inference" and (post_process or not _IN_ORDER.search(template)):
+            remedy = f"create the connector anew: {_CONNECT} --explanations"
+            what = 'ml_inference hands answers out by place: it needs "order":"input", and no post_process_function'
+            found.append(broken(what, remedy, use.pipeline))
         else:
             found.append(ok("it asks for all documents", use.pipeline))
     return found
@@ -133,7 +142,7 @@ async def model(context: Context) -> Sequence[Finding]:
         if use.model.get("model_state") == "DEPLOYED"
         else broken(
             f"the model is {use.model.get('model_state')}",
-            f"POST _plugins/_ml/models/{use.rerank['ml_opensearch']['model_id']}/_deploy",
+            f"POST _plugins/_ml/models/{use.model_id}/_deploy",
             use.pipeline,
         )
         for use in await _uses(context)
@@ -142,11 +151,11 @@ async def model(context: Context) -> Sequence[Finding]:
 
 @check("ml-commons.pipeline", needs=["ml-commons.used"])
 async def pipeline(context: Context) -> Sequence[Finding]:
-    """The rerank processor has `ignore_failure`: without it a search with size 0, or without ext.rerank, fails."""
+    """The processor has `ignore_failure`: without it a search with size 0, or without ext.rerank, fails."""
     found: list[Finding] = []
     for use in await _uses(context):
-        if not use.rerank.get("ignore_failure"):
-            what = "the rerank processor has no ignore_failure: a search with size 0 or without ext.rerank fails"
+        if not use.processor.get("ignore_failure"):
+            what = f"the processor {use.kind} has no ignore_failure: a search with size 0 or without ext.rerank fails"
             found.append(broken(what, f"set ignore_failure: true in {use.pipeline!r}", use.pipeline))
         else:
             found.append(ok("failures keep the engine's order", use.pipeline))
@@ -160,10 +169,13 @@ async def _fields(context: Context, use: _Use) -> list[Finding]:
     answer = await context.ask(f"/{quote(context.index, safe='')}/_mapping")
     if not answer.ok:
         return [unknown(f"the mapping of {context.index} may not be read ({answer.status})", use.pipeline)]
-    wanted = use.rerank.get("context", {}).get("document_fields", ())
+    if use.kind == "rerank":
+        wanted = list(use.processor.get("context", {}).get("document_fields", ()))
+    else:
+        wanted = [one["documents"] for one in use.processor.get("input_map", ()) if "documents" in one]
     return [
         warning(
-            f"document_fields names {field}, which is not in the mapping of {concrete}",
+            f"it reads {field}, which is not in the mapping of {concrete}",
             f"name fields that hold text in {use.pipeline!r}",
             use.pipeline,
         )
@@ -187,23 +199,22 @@ async def _uses(context: Context) -> list[_Use]:
         return []
     found = []
     for name, body in (await context.pipelines()).items():
-        for processor in response_processors(body):
-            rerank = processor.get("rerank", {})
-            model_id = rerank.get("ml_opensearch", {}).get("model_id")
-            if model_id is not None:
-                use = await _use(context, name, rerank, str(model_id))
+        for kind, processor in ((kind, one) for each in response_processors(body) for kind, one in each.items()):
+            asks = processor.get("ml_opensearch", {}) if kind == "rerank" else processor
+            if kind in ("rerank", "ml_inference") and "model_id" in asks:
+                use = await _use(context, name, kind, processor, str(asks["model_id"]))
                 if use is not None and urlsplit(use.url).path.endswith(_PATHS):
                     found.append(use)
     return found
 
 
-async def _use(context: Context, name: str, rerank: Mapping[str, Any], model_id: str) -> _Use | None:
+async def _use(context: Context, pipeline: str, kind: str, processor: Mapping[str, Any], model_id: str) -> _Use | None:
     model = await context.ask(f"/_plugins/_ml/models/{quote(model_id, safe='')}")
     if not model.ok or "connector_id" not in model.body:
         return None
     path = f"/_plugins/_ml/connectors/{quote(str(model.body['connector_id']), safe='')}"
     connector = await context.ask(path)
-    return _Use(name, rerank, model.body, connector.body) if connector.ok else None
+    return _Use(pipeline, kind, processor, model_id, model.body, connector.body) if connector.ok else None
 
 
 def _matches(pattern: str, url: str) -> bool:
