@@ -122,7 +122,12 @@ router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
     "/v2/rerank",
     response_class=AsciiResponse,
     response_model_exclude_unset=True,
-    responses={400: {"model": CohereError}, 413: {"model": CohereError}, 422: {"model": CohereError}},
+    responses={
+        400: {"model": CohereError},
+        413: {"model": CohereError},
+        422: {"model": CohereError},
+        503: {"model": CohereError},
+    },
 )
 async def cohere_rerank(body: CohereRequest, request: Request, response: Response, parts: PartsDep) -> CohereResponse:
     """Rerank documents, in the shape of Cohere's API (v2).

@@ -110,7 +110,12 @@ router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
     "/v1/rerank",
     response_class=AsciiResponse,
     response_model_exclude_unset=True,
-    responses={400: {"model": JinaError}, 413: {"model": JinaError}, 422: {"model": JinaError}},
+    responses={
+        400: {"model": JinaError},
+        413: {"model": JinaError},
+        422: {"model": JinaError},
+        503: {"model": JinaError},
+    },
 )
 async def jina_rerank(body: JinaRequest, request: Request, response: Response, parts: PartsDep) -> JinaResponse:
     """Rerank documents, in the shape of Jina's API.

@@ -69,7 +69,7 @@ router = APIRouter(tags=["rerank"], route_class=shaped_route(_render))
     "/rerank",
     response_class=AsciiResponse,
     response_model_exclude_unset=True,
-    responses={413: {"model": TeiError}, 422: {"model": TeiError}},
+    responses={413: {"model": TeiError}, 422: {"model": TeiError}, 503: {"model": TeiError}},
 )
 async def tei_rerank(body: TeiRequest, request: Request, response: Response, parts: PartsDep) -> list[TeiResult]:
     """Rerank texts, in the shape of Text Embeddings Inference.

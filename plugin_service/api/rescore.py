@@ -47,17 +47,39 @@ _INTERNAL = "internal_error: an error inside WhyRank; its log says more"
 log = structlog.get_logger(__name__)
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
+Concrete = Annotated[
+    Name,
+    Meta(description="The index that holds the hit, where an alias or a pattern was searched: ids may be there twice."),
+]
+Text = Annotated[str, Meta(max_length=MOST_TEXT, description="In place of `fields`.")]
+Searched = Annotated[str, Meta(min_length=1, max_length=4096, description="The index, as the search named it.")]
+Words = Annotated[str, Meta(min_length=1, max_length=100_000, description="The user's words.")]
+Deadline = Annotated[int, Meta(ge=0, le=60_000, description="Answer within this, judged or not.")]
+Window = Annotated[int, Meta(ge=1, le=MAX_WINDOW, description="So many hits are judged; the others stay behind them.")]
+Paths = Annotated[list[Name], Meta(min_length=1, max_length=_MOST_FIELDS, description="The fields that are read.")]
+Tenant = Annotated[
+    Name, Meta(description="Verdicts are not shared between tenants. The header of WHYRANK_TENANT_HEADER comes first.")
+]
+User = Annotated[str, Meta(max_length=255, description="Has paging sessions of their own; goes into the log.")]
+Explain = Annotated[bool, Meta(description="False leaves explanations and quotes out.")]
+RankingId = Annotated[
+    str, Meta(min_length=1, max_length=MAX_RANKING_ID, description="Of an earlier answer, whose order is kept.")
+]
+From = Annotated[int, Meta(ge=0, description="Where the page begins: past the first one, its order is kept.")]
+Score = Annotated[
+    float | None, Meta(description="Fused, in [0, 1]; null where the verdict came after the order was given.")
+]
+Quotes = Annotated[list[Quote], Meta(description="`start` and `end` are character offsets into the passage.")]
 
 
 class RescoreHit(msgspec.Struct, frozen=True):
     """One hit of the engine: its texts by field path, as `_source` or the hit's `fields` have them, or one `text`."""
 
     id: Annotated[str, Meta(max_length=512)]
-    index: Name | None = None
-    """Where an alias or a pattern was searched: the index that holds it."""
+    index: Concrete | None = None
     score: float | None = None
     fields: dict[str, Raw] | None = None
-    text: Annotated[str, Meta(max_length=MOST_TEXT)] | None = None
+    text: Text | None = None
 
 
 class RescoreRequest(msgspec.Struct, frozen=True):
@@ -66,50 +88,42 @@ class RescoreRequest(msgspec.Struct, frozen=True):
     Without a policy for `index` every hit is judged (up to 200), by all the fields given.
     """
 
-    index: Annotated[str, Meta(min_length=1, max_length=4096)]
-    """What the search addressed."""
-    query: Annotated[str, Meta(min_length=1, max_length=100_000)]
-    """The user's words."""
+    index: Searched
+    query: Words
     hits: Annotated[list[RescoreHit], Meta(max_length=MOST_HITS)]
-    deadline_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = None
+    deadline_ms: Deadline | None = None
     mode: Mode | None = None
-    window: Annotated[int, Meta(ge=1, le=MAX_WINDOW)] | None = None
-    """How many of the first hits are judged; the others stay behind them."""
-    fields: Annotated[list[Name], Meta(min_length=1, max_length=_MOST_FIELDS)] | None = None
-    tenant: Name | None = None
-    """Verdicts are never shared between tenants; the header that WHYRANK_TENANT_HEADER names comes first."""
-    user: Annotated[str, Meta(max_length=255)] | None = None
-    explain: bool = True
-    ranking: Annotated[str, Meta(min_length=1, max_length=MAX_RANKING_ID)] | None = None
-    """A ranking's id, of an earlier answer: its order is kept."""
-    from_: Annotated[int, Meta(ge=0)] = msgspec.field(name="from", default=0)
-    """Where the user's page begins; past the first one the order of the first is kept."""
+    window: Window | None = None
+    fields: Paths | None = None
+    tenant: Tenant | None = None
+    user: User | None = None
+    explain: Explain = True
+    ranking: RankingId | None = None
+    from_: From = msgspec.field(name="from", default=0)
 
 
 class RescoredHit(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is known of a judged hit. Only what stands in the document is shown: no explanation that is not grounded."""
 
-    score: float | None
-    """The fused score in [0, 1]; null where the verdict came after the order was given."""
+    score: Score
     relevance: float
     label: int
     similarity: float | UnsetType = UNSET
     grounded: bool | UnsetType = UNSET
     explanation: str | UnsetType = UNSET
-    quotes: list[Quote] | UnsetType = UNSET
-    """`start` and `end` are character offsets into the passage."""
+    quotes: Quotes | UnsetType = UNSET
 
 
 class RescoreAnswer(msgspec.Struct, frozen=True):
     """`order` has the place of every hit of the request, best first; `hits` are in the request's order.
 
-    A hit without a verdict is null. The counts are over the window.
+    A hit without a verdict is null. The counts are over the window. `ranking_id`, null where nothing was ranked, leads
+    to `/v1/rankings/{ranking_id}` and its events.
     """
 
     status: Status
     reason: str
     ranking_id: str | None
-    """For `/v1/rankings/{ranking_id}` and its events; null where nothing was ranked."""
     model_revision: str
     took_ms: float
     mode: Mode
