@@ -156,6 +156,17 @@ async def test_what_was_late_is_there_the_next_time() -> None:
     assert ids(await cluster.search(lenient=True)) == BEST_FIRST
 
 
+async def test_explanations_are_had_for_the_texts_afterwards() -> None:
+    """The service keeps scores alone; whoever holds the texts asks again, and nothing is judged twice."""
+    cluster = Cluster()
+    await cluster.search()
+    body = {"query": QUERY, "documents": [doc.text for doc in FOUND], "order": "input", "deadline_ms": 0}
+    results = (await cluster.sidecar.client().post("/v1/rerank", json=body)).json()["results"]
+    assert results[1]["explanation"] == 'The document states "You sort a list by list".'
+    assert all(result["explanation"] for result in results)
+    assert len(cluster.judged) == 3
+
+
 async def test_an_endpoint_can_be_made_before_the_model_is_ready() -> None:
     """SimpleServiceIntegrationValidator.java: a new endpoint is tried with one document, and refused if that fails."""
     sidecar = Sidecar()
