@@ -26,13 +26,15 @@ def or_any(plausible: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 TEXT = st.text(max_size=30)
-DOCUMENTS = or_any(st.lists(TEXT | st.fixed_dictionaries({"text": TEXT}) | JSON, max_size=5))
+DOCUMENT = TEXT | st.lists(TEXT, max_size=3) | st.fixed_dictionaries({}, optional={"text": TEXT, "title": JSON})
+DOCUMENTS = or_any(st.lists(DOCUMENT | JSON, max_size=5))
 BODIES = JSON | st.fixed_dictionaries(
     {},
     optional={
         "query": or_any(TEXT),
         "documents": DOCUMENTS,
         "texts": DOCUMENTS,
+        "rank_fields": or_any(st.lists(st.sampled_from(["text", "title"]), max_size=3)),
         "top_n": or_any(st.integers(1, 5)),
         "max_tokens_per_doc": or_any(st.integers(1, 5_000)),
         "return_documents": or_any(st.booleans()),
