@@ -28,6 +28,7 @@ class AdminEngine(FakeEngine):
         self.plugins: list[str] = []
         self.processors: list[str] = ["truncate_hits"]
         self.licence: str | None = None
+        self.node_settings: dict[str, Any] = {}
         self.cluster: dict[str, dict[str, Any]] = {"persistent": {}, "transient": {}}
         self.defaults: dict[str, Any] = {}
         self.index_settings: dict[str, dict[str, Any]] = {}
@@ -72,6 +73,8 @@ class AdminEngine(FakeEngine):
             case ["GET", "_nodes", "plugins"]:
                 plugins = [{"name": name} for name in self.plugins]
                 return _ok({"nodes": {"n1": {"plugins": plugins}} if plugins else {}})
+            case ["GET", "_nodes", "settings"]:
+                return _ok({"nodes": {"n1": {"settings": self.node_settings}}})
             case ["GET", "_cluster", "health"]:
                 return _ok({"number_of_nodes": 1, "status": "green"})
             case ["GET", "_nodes", "search_pipelines"]:

@@ -20,7 +20,7 @@ from tests.fakes.admin import AdminEngine
 from whyrank.cli import app
 from whyrank.connect import printing
 from whyrank.connect.assumed import assumed_survey
-from whyrank.connect.doors import DOORS, best, ml_commons
+from whyrank.connect.doors import DOORS, best, ml_commons, plugin
 from whyrank.connect.steps import Door
 from whyrank.connect.survey import survey
 from whyrank.engines import EngineAnswer, EngineKind
@@ -42,6 +42,7 @@ def opensearch() -> AdminEngine:
     engine.plugins = ["opensearch-ml", "opensearch-neural-search"]
     engine.processors = ["truncate_hits", "rerank", "whyrank"]
     engine.index_settings = {"docs": {}}
+    engine.node_settings = {"whyrank.allowed_urls": ["http://127.0.0.1:*", "http://whyrank:8080"]}
     engine.defaults = {ml_commons.TRUSTED: ["^https://api\\.cohere\\.ai/.*$"], ml_commons.PRIVATE: "false"}
     return engine
 
@@ -386,6 +387,41 @@ def test_the_plugins_pipeline_becomes_the_default_and_keeps_what_was_there(conne
     assert engine.pipelines == {"old": old}
 
 
+def test_an_address_that_the_nodes_do_not_allow_is_refused(connect: Connect) -> None:
+    engine = opensearch()
+    told = connect(engine, *PLUGIN[:-1], "http://elsewhere:8080", "--apply")
+    assert told.exit_code == 1
+    assert "add it to whyrank.allowed_urls in opensearch.yml of every node" in told.stderr
+    assert engine.sent == []
+    engine.node_settings = {}
+    assert connect(engine, *PLUGIN[:-1], "http://127.0.0.1:8080").exit_code == 0
+    assert connect(engine, *PLUGIN).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "url", "covered"),
+    [
+        ("http://whyrank:8080", "http://whyrank:8080", True),
+        ("http://whyrank:8080/", "http://WhyRank:8080/base", True),
+        ("http://whyrank:8080", "http://whyrank:8081", False),
+        ("http://whyrank:8080", "https://whyrank:8080", False),
+        ("http://whyrank:*", "http://whyrank", True),
+        ("http://whyrank", "http://whyrank:80", True),
+        ("https://whyrank", "https://whyrank:443", True),
+        ("http://whyrank", "http://whyrank:8080", False),
+        ("https://*.example.org", "https://a.b.example.org", True),
+        ("https://*.example.org", "https://example.org", False),
+        ("https://*.example.org", "https://badexample.org", False),
+        ("http://*:8080", "http://anything:8080", True),
+        ("http://[::1]:*", "http://[::1]:8080", True),
+        ("http://[::1]", "http://[::1]:80", True),
+        ("http://[::1]", "http://[::1]:8080", False),
+    ],
+)
+def test_allowed_addresses_are_read_as_the_plugin_reads_them(entry: str, url: str, covered: bool) -> None:
+    assert plugin.covers([entry], url) is covered
+
+
 def test_indices_with_different_defaults_are_not_made_alike(connect: Connect) -> None:
     engine = opensearch()
     engine.aliases = {"docs": ["docs-1", "docs-2"]}
@@ -415,7 +451,13 @@ async def test_the_policy_of_the_index_fills_what_is_not_given(connect: Connect)
     plan = json.loads(told.stdout)
     assert plan["door"] == "plugin"
     (ours,) = plan["steps"][0]["request"]["body"]["response_processors"]
-    assert ours["whyrank"]["fields"] == ["headline"]
+    assert ours["whyrank"] == {
+        "ignore_failure": True,
+        "url": "http://whyrank:8080",
+        "fields": ["headline"],
+        "window": 30,
+        "deadline_ms": 700,
+    }, "the mode stays the policy's, which can then be changed without the pipeline"
 
 
 def test_the_proxy_is_an_address_and_changes_nothing(connect: Connect) -> None:

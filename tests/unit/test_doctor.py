@@ -613,6 +613,86 @@ async def test_answers_that_are_handed_out_by_place_must_come_in_order(world: Wo
     assert levels(await world.look("ml-commons.pipeline")) == {"ok", "warning"}
 
 
+PLUGIN = [name for name in CHECKS if name.startswith("plugin.")]
+
+
+def plugged(world: World, **changes: Any) -> dict[str, Any]:
+    """Our processor in the default pipeline of the index, as `whyrank connect` puts it there."""
+    world.engine.processors = ["whyrank"]
+    ours = {"url": f"{SIDECAR}/v1/rescore", "fields": ["title", "body"], "ignore_failure": True, **changes}
+    world.engine.pipelines["why"] = {"response_processors": [{"whyrank": ours}]}
+    world.engine.index_settings["docs"] = {PIPELINE: "why"}
+    told: dict[str, Any] = {"ext": {"whyrank": {"status": "complete", "reason": "all_judged"}}, "hits": {"hits": []}}
+    world.engine.answers["POST", "/docs/_search"] = EngineAnswer(200, told)
+    return ours
+
+
+async def test_the_plugin_as_we_connect_it_is_well(world: World) -> None:
+    assert await world.look(*PLUGIN) == []
+    plugged(world)
+    found = await world.look(*PLUGIN, "index.twice", "index.pipeline")
+    assert {finding.check for finding in found} == {*PLUGIN, "index.twice", "index.pipeline"}
+    assert [f"{finding.check}: {finding.what}" for finding in found if finding.level is not Level.OK] == []
+    world.engine.processors = []
+    assert "not installed on every node" in (await world.one("plugin.used")).what
+
+
+async def test_an_index_without_our_processor_is_told_how_to_get_it(world: World) -> None:
+    world.engine.processors = ["whyrank"]
+    world.door = Door.PLUGIN
+    assert (await world.one("plugin.used")).level is Level.BROKEN
+    world.index = "docs"
+    found = (await world.look("plugin.used"))[-1]
+    assert found.remedy == "whyrank connect opensearch --door plugin --index docs --apply"
+
+
+async def test_the_plugins_address_and_switches(world: World) -> None:
+    plugged(world, url="http://elsewhere:8080")
+    found = await world.one("plugin.address")
+    assert (found.level, "whyrank.allowed_urls" in found.remedy) == (Level.BROKEN, True)
+    world.engine.node_settings = {"whyrank.allowed_urls": ["http://*:8080"]}
+    found = await world.one("plugin.address")
+    assert (found.level, "from here" in found.what) == (Level.WARNING, True)
+    settings = world.settings.model_copy(update={"engine_url": "http://search.example:9200"})
+    world.places = replace(world.places, settings=settings)
+    plugged(world)
+    assert (await world.one("plugin.address")).level is Level.UNKNOWN
+    world.engine.cluster["persistent"]["whyrank.enabled"] = "false"
+    assert (await world.one("plugin.switch")).level is Level.BROKEN
+    world.engine.cluster["persistent"].clear()
+    plugged(world, enabled=False)
+    assert (await world.one("plugin.switch")).level is Level.WARNING
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"window": 10, "deadline_ms": 300, "mode": "reason"}, None),
+        ({"window": 20}, "window"),
+        ({"mode": "label", "deadline_ms": 50}, "deadline_ms, mode"),
+        ({"fields": ["title"]}, "fields"),
+    ],
+)
+async def test_a_processor_that_says_otherwise_than_the_policy(world: World, changes: Any, said: str | None) -> None:
+    plugged(world, **changes)
+    found = await world.one("plugin.settings")
+    assert found.level is (Level.OK if said is None else Level.WARNING)
+    assert said is None or found.what.startswith(said)
+
+
+async def test_a_search_that_the_plugin_does_not_rescore(world: World) -> None:
+    plugged(world)
+    for status, body, said in (
+        (400, {"error": {"type": "x", "reason": "no such thing"}}, "no such thing"),
+        (200, {"hits": {}}, "was not rescored"),
+        (200, {"ext": {"whyrank": {"status": "failed", "reason": "sidecar_unreachable"}}}, "sidecar_unreachable"),
+    ):
+        world.engine.answers["POST", "/docs/_search"] = EngineAnswer(status, body)
+        found = await world.one("plugin.search")
+        assert (found.level, said in found.what) == (Level.BROKEN, True)
+
+
 CUSTOM = [name for name in CHECKS if name.startswith("custom.")]
 
 

@@ -119,3 +119,31 @@ def expect(answer: EngineAnswer, what: str) -> Any:
     if not answer.ok:
         raise EngineError(f"{what}: {refusal(answer)}")
     return answer.body
+
+
+async def cluster_setting(engine: Asks, name: str) -> tuple[Any, Any, str]:
+    """A cluster setting: its effective value, the persistent one (None: unset), and where the former comes from.
+
+    Raises EngineError when the settings may not be read.
+    """
+    answer = await engine.request(
+        "GET", "/_cluster/settings", params={"flat_settings": "true", "include_defaults": "true"}
+    )
+    settings = expect(answer, "the cluster's settings cannot be read")
+    persistent = settings.get("persistent", {}).get(name)
+    for place in ("transient", "persistent", "defaults"):
+        if name in settings.get(place, {}):
+            return settings[place][name], persistent, place
+    return None, persistent, "defaults"
+
+
+def as_list(value: Any) -> list[str]:
+    """A setting that is a list, as engines give it: an array, or one text with commas."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part]
+    return [str(item) for item in value or []]
+
+
+def is_true(value: Any) -> bool:
+    """A boolean setting, which engines give as text."""
+    return str(value).lower() == "true"

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from whyrank.connect.steps import Door, Given, Look, Plan, Request, Secret, Step, Undo
-from whyrank.connect.survey import Asks, Survey, expect
+from whyrank.connect.survey import Asks, Survey, as_list, cluster_setting, is_true
 from whyrank.connect.wish import Wish, is_public
 from whyrank.engines import EngineKind
 from whyrank.errors import BadRequestError, EngineError
@@ -155,34 +155,6 @@ def trusted_pattern(sidecar_url: str) -> str:
     parts = urlsplit(sidecar_url)
     host = re.sub(r"([.\[\]+*?(){}|^$\\])", r"\\\1", parts.netloc)
     return f"^{parts.scheme}://{host}{parts.path}/.*$"
-
-
-async def cluster_setting(engine: Asks, name: str) -> tuple[Any, Any, str]:
-    """A cluster setting: its effective value, the persistent one (None: unset), and where the former comes from.
-
-    Raises EngineError when the settings may not be read.
-    """
-    answer = await engine.request(
-        "GET", "/_cluster/settings", params={"flat_settings": "true", "include_defaults": "true"}
-    )
-    settings = expect(answer, "the cluster's settings cannot be read")
-    persistent = settings.get("persistent", {}).get(name)
-    for place in ("transient", "persistent", "defaults"):
-        if name in settings.get(place, {}):
-            return settings[place][name], persistent, place
-    return None, persistent, "defaults"
-
-
-def as_list(value: Any) -> list[str]:
-    """A setting that is a list, as engines give it: an array, or one text with commas."""
-    if isinstance(value, str):
-        return [part for part in value.split(",") if part]
-    return [str(item) for item in value or []]
-
-
-def is_true(value: Any) -> bool:
-    """A boolean setting, which engines give as text."""
-    return str(value).lower() == "true"
 
 
 async def _settings_steps(engine: Asks, sidecar_url: str) -> list[Step]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from whyrank.connect.steps import Door, Look, Plan, Request, Step, Undo
-from whyrank.connect.survey import Asks, Survey, expect
+from whyrank.connect.survey import Asks, Survey, as_list, expect
 from whyrank.connect.wish import Wish
 from whyrank.engines import EngineKind
 from whyrank.errors import BadRequestError, EngineError
@@ -15,6 +16,14 @@ PROCESSOR = "whyrank"
 DEFAULT_PIPELINE = "index.search.default_pipeline"
 NONE = "_none"
 """What the engine calls no pipeline."""
+ALLOWED = "whyrank.allowed_urls"
+"""The node's setting that says which sidecars a pipeline may name."""
+LOOPBACK = ("http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*")
+"""What is allowed where it is not set."""
+ENABLED = "whyrank.enabled"
+"""The cluster's switch for the whole plugin."""
+ENDPOINT = "/v1/rescore"
+_PORTS = {"http": 80, "https": 443}
 
 
 def unfit(survey: Survey) -> str | None:
@@ -33,6 +42,11 @@ async def plan(engine: Asks, survey: Survey, wish: Wish) -> Plan:
     """A search pipeline with our processor, made the default of the index."""
     del survey
     index = wish.needed_index()
+    if await is_allowed(engine, wish.sidecar_url) is False:
+        raise EngineError(
+            f"the nodes do not let searches be sent to {wish.sidecar_url}: add it to {ALLOWED} in opensearch.yml of "
+            "every node, and restart them"
+        )
     name = wish.name or pipeline_name(index)
     before = await default_pipelines(engine, index)
     if set(before.values()) == {name}:
@@ -77,9 +91,8 @@ def pipeline(wish: Wish, kept: dict[str, Any]) -> dict[str, Any]:
     deadline_ms = policy.deadline_ms if wish.deadline_ms is None and policy else wish.deadline_ms
     if deadline_ms is not None:
         ours["deadline_ms"] = deadline_ms
-    mode = wish.mode or (policy.mode if policy else None)
-    if mode is not None:
-        ours["mode"] = mode.value
+    if wish.mode is not None:  # the policy's mode holds where none is said
+        ours["mode"] = wish.mode.value
     return {**kept, "response_processors": [*kept.get("response_processors", ()), {PROCESSOR: ours}]}
 
 
@@ -88,6 +101,33 @@ async def default_pipelines(engine: Asks, index: str) -> dict[str, str]:
     answer = await engine.request("GET", f"/{quote(index, safe='')}/_settings", params={"flat_settings": "true"})
     told = expect(answer, f"the settings of {index} cannot be read")
     return {name: str(about.get("settings", {}).get(DEFAULT_PIPELINE, NONE)) for name, about in told.items()}
+
+
+async def is_allowed(engine: Asks, url: str) -> bool | None:
+    """Whether every node lets searches be sent to this address; None where the nodes' settings may not be read."""
+    answer = await engine.request("GET", "/_nodes/settings", params={"flat_settings": "true"})
+    if not answer.ok or not isinstance(answer.body, dict) or not answer.body.get("nodes"):
+        return None
+    nodes = [node.get("settings", {}) for node in answer.body["nodes"].values()]
+    return all(covers(as_list(settings.get(ALLOWED)) or LOOPBACK, url) for settings in nodes)
+
+
+def covers(entries: Iterable[str], url: str) -> bool:
+    """Whether the plugin takes the address for one of these: `scheme://host[:port]`, with `*` and `*.domain`."""
+    asked = urlsplit(url)
+    port = asked.port or _PORTS.get(asked.scheme)
+    host = (asked.hostname or "").lower()
+    for entry in entries:
+        scheme, _, place = entry.strip().rstrip("/").partition("://")
+        name, colon, wanted = place.rpartition(":")
+        if not colon or name.count("[") > name.count("]"):  # a colon of an IPv6 address is none of a port
+            name, wanted = place, ""
+        name = name.strip("[]").lower()
+        hosts = name == "*" or (host.endswith(name[1:]) if name.startswith("*.") else host == name)
+        ports = wanted == "*" or port == (int(wanted) if wanted.isdigit() else _PORTS.get(scheme))
+        if scheme == asked.scheme and hosts and ports:
+            return True
+    return False
 
 
 def _back(concrete: str, before: str, name: str) -> Undo:

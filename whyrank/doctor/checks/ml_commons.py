@@ -10,8 +10,9 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from whyrank.connect.doors import ml_commons
-from whyrank.connect.doors.ml_commons import PRIVATE, TRUSTED, as_list, cluster_setting, is_true
+from whyrank.connect.doors.ml_commons import PRIVATE, TRUSTED
 from whyrank.connect.steps import Door
+from whyrank.connect.survey import as_list, cluster_setting, is_true
 from whyrank.connect.wish import is_public
 from whyrank.doctor.checks.indices import field_of, response_processors
 from whyrank.doctor.context import Context, once

@@ -10,9 +10,17 @@ import httpx
 import msgspec
 
 from whyrank.connect.doors import plugin as door
-from whyrank.connect.doors.plugin import NONE, PROCESSOR, default_pipelines
+from whyrank.connect.doors.plugin import (
+    ALLOWED,
+    ENABLED,
+    ENDPOINT,
+    NONE,
+    PROCESSOR,
+    default_pipelines,
+    is_allowed,
+)
 from whyrank.connect.steps import Door
-from whyrank.connect.survey import refusal
+from whyrank.connect.survey import cluster_setting, is_true, refusal
 from whyrank.connect.wish import is_loopback
 from whyrank.doctor.checks.indices import response_processors
 from whyrank.doctor.context import Context, once
@@ -23,6 +31,9 @@ from whyrank.types import Status
 
 _CONNECT = "whyrank connect opensearch --door plugin --index {index} --apply"
 _WORDS = "whyrank doctor"
+_SHARED = ("fields", "window", "deadline_ms", "mode")
+_DEFAULTS = {"window": 10, "deadline_ms": 300}
+"""The plugin's own; without a mode, the policy's holds."""
 
 
 class _Use(msgspec.Struct, frozen=True):
@@ -35,7 +46,7 @@ class _Use(msgspec.Struct, frozen=True):
     @property
     def url(self) -> str:
         """The sidecar that it asks."""
-        return str(self.processor.get("url", ""))
+        return str(self.processor.get("url", "")).rstrip("/").removesuffix(ENDPOINT)
 
 
 @check("plugin.used", needs=["engine.policies"])
@@ -64,11 +75,14 @@ async def used(context: Context) -> Sequence[Finding]:
 
 @check("plugin.address", needs=["plugin.used"])
 async def address(context: Context) -> Sequence[Finding]:
-    """A sidecar answers at the processor's address, as far as this machine can tell."""
+    """The nodes allow the processor's address, and a sidecar answers there, as far as this machine can tell."""
     found: list[Finding] = []
     for use in await _uses(context):
-        elsewhere = is_loopback(use.url) and not is_loopback(context.settings.engine_url)
-        if elsewhere:
+        if await is_allowed(await context.engine(), use.url) is False:
+            remedy = f"add it to {ALLOWED} in opensearch.yml of every node, and restart them"
+            found.append(broken(f"the nodes do not let searches be sent to {use.url}", remedy, use.pipeline))
+            continue
+        if is_loopback(use.url) and not is_loopback(context.settings.engine_url):
             found.append(
                 unknown(f"{use.url} is the engine's own machine, which cannot be asked from here", use.pipeline)
             )
@@ -86,9 +100,27 @@ async def address(context: Context) -> Sequence[Finding]:
     return found
 
 
-@check("plugin.window", needs=["plugin.used"])
-async def window(context: Context) -> Sequence[Finding]:
-    """The processor's window and deadline are those of the policy: what it says is in the policy's place."""
+@check("plugin.switch", needs=["plugin.used"])
+async def switch(context: Context) -> Sequence[Finding]:
+    """The plugin is switched on, in the cluster and in the pipeline."""
+    uses = await _uses(context)
+    if not uses:
+        return []
+    on, _, _ = await cluster_setting(await context.engine(), ENABLED)
+    found: list[Finding] = []
+    if on is not None and not is_true(on):
+        found.append(
+            broken(f"{ENABLED} is false: nothing is rescored", f"set {ENABLED} to true in the cluster's settings")
+        )
+    off = [use.pipeline for use in uses if not is_true(use.processor.get("enabled", True))]
+    for name in off:
+        found.append(warning("its processor is switched off", f"set enabled: true in {name!r}", name))
+    return found or [ok("it is switched on")]
+
+
+@check("plugin.settings", needs=["plugin.used"])
+async def settings(context: Context) -> Sequence[Finding]:
+    """The processor's fields, window and deadline are those of the policy: what it says is in the policy's place."""
     policies = await context.policies()
     found: list[Finding] = []
     for use in await _uses(context):
@@ -96,11 +128,12 @@ async def window(context: Context) -> Sequence[Finding]:
             policy = policies.get(name)
             if policy is None:
                 continue
-            given = {key: use.processor[key] for key in ("window", "deadline_ms", "mode") if key in use.processor}
-            other = [key for key, value in given.items() if value != getattr(policy, key)]
+            given = {**_DEFAULTS, **use.processor}
+            theirs = {key: tuple(given[key]) if key == "fields" else given[key] for key in _SHARED if key in given}
+            other = [key for key, value in theirs.items() if value != getattr(policy, key)]
             if other:
                 what = f"{', '.join(other)} of the processor in {use.pipeline!r} differ from the policy, and prevail"
-                found.append(warning(what, "take them out of the processor, or set them alike", name))
+                found.append(warning(what, "set them alike, in the pipeline or by whyrank enable", name))
             else:
                 found.append(ok("the policy's settings hold", name))
     return found
