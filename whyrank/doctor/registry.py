@@ -14,6 +14,8 @@ from whyrank.doctor.findings import Finding, Level, unknown
 from whyrank.errors import WhyRankError
 
 log = structlog.get_logger(__name__)
+NOT_LOOKED_AT = "not looked at, for "
+"""Begins what is said of a check that lacks another, which is named."""
 CHECK_S = 30.0
 """A check that takes longer is given up; the one that has a pair judged takes the longest."""
 
@@ -52,12 +54,12 @@ def check(name: str, *, needs: Iterable[str] = (), active: bool = False) -> Call
 async def examine(context: Context, checks: Iterable[Check]) -> list[Finding]:
     """Carry the checks out, one after another; what they find, each under its check's name. Never raises."""
     findings: list[Finding] = []
-    missing: set[str] = set()
+    missing: dict[str, str] = {}
     for one in checks:
-        lacks = [need for need in one.needs if need in missing]
-        found = [unknown(f"not looked at, for {lacks[0]}")] if lacks else await _carried_out(one, context)
+        lacks = [missing[need] for need in one.needs if need in missing]
+        found = [unknown(f"{NOT_LOOKED_AT}{lacks[0]}")] if lacks else await _carried_out(one, context)
         if any(finding.level in (Level.BROKEN, Level.UNKNOWN) for finding in found):
-            missing.add(one.name)
+            missing[one.name] = lacks[0] if lacks else one.name
         findings += [replace(finding, check=one.name) for finding in found]
     return findings
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from whyrank.doctor.findings import Finding, Level
+from whyrank.doctor.registry import NOT_LOOKED_AT
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.BROKEN: "bold red", Level.UNKNOWN: "dim"}
-_NOT_LOOKED_AT = "not looked at, for "
 
 
 def table(findings: Sequence[Finding], *, whole: bool) -> RenderableType:
@@ -24,7 +24,7 @@ def table(findings: Sequence[Finding], *, whole: bool) -> RenderableType:
     shown.add_column("check", no_wrap=True, style="dim")
     shown.add_column("", no_wrap=True)
     shown.add_column("found", ratio=1, overflow="fold")
-    lacking = [finding for finding in findings if finding.what.startswith(_NOT_LOOKED_AT)]
+    lacking = [finding for finding in findings if finding.what.startswith(NOT_LOOKED_AT)]
     for finding in findings:
         if finding in lacking or (finding.level is Level.OK and not whole):
             continue
@@ -34,7 +34,7 @@ def table(findings: Sequence[Finding], *, whole: bool) -> RenderableType:
         shown.add_row(finding.check, Text(finding.level.value, style=_STYLES[finding.level]), what)
     parts: list[RenderableType] = [shown] if shown.row_count else []
     if lacking:
-        reasons = sorted({finding.what.removeprefix(_NOT_LOOKED_AT) for finding in lacking})
+        reasons = sorted({finding.what.removeprefix(NOT_LOOKED_AT) for finding in lacking})
         parts.append(Text(f"not looked at, for {', '.join(reasons)}: {len(lacking)} checks", style="dim"))
     return Group(*parts, summary(findings))
 
