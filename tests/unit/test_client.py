@@ -117,6 +117,25 @@ async def test_what_is_not_judged_in_time_comes_back_in_the_order_given() -> Non
     assert [(result.index, result.status) for result in answer.results] == [(n, "unjudged") for n in range(3)]
 
 
+async def test_hits_are_rescored_by_the_real_application() -> None:
+    hits = [{"id": str(n), "score": 3.0 - n, "fields": {"body": text}} for n, text in enumerate(TEXTS)]
+    async with AsyncClient(URL, transport=httpx.ASGITransport(app=Sidecar().app)) as client:
+        answer = await client.rescore("docs", "sort a list", hits, deadline_ms=5000)
+        silent = await client.rescore("docs", "sort a list", hits, deadline_ms=5000, explain=False, window=2)
+        with pytest.raises(RefusedError) as refused:
+            await client.rescore("docs", "sort a list", [{"id": "x" * 1000}])
+    assert (answer.status, answer.judged, answer.missing) == ("complete", 3, 0)
+    assert answer.order[0] == 1
+    best = answer.hits[1]
+    assert best is not None
+    assert (best.label, best.explanation) == (2, 'The document states "You sort a list by list".')
+    assert best.quotes[0].text == "You sort a list by list"
+    assert best.grounded
+    assert silent.hits[1] is not None
+    assert (silent.hits[1].explanation, silent.hits[2]) == (None, None)
+    assert refused.value.field == "hits[0].id"
+
+
 async def test_a_ranking_and_its_events_by_the_real_application() -> None:
     pytest.importorskip("httpx_sse", reason="it reads the events")
     sidecar = Sidecar()
