@@ -699,7 +699,7 @@ CUSTOM = [name for name in CHECKS if name.startswith("custom.")]
 def endpoint(**changes: Any) -> dict[str, Any]:
     settings = {
         "url": "http://whyrank:8080/v1/rerank",
-        "request": '{"query":${query},"documents":${input}}',
+        "request": '{"query":${query},"documents":${input},"order":"input","incomplete":"error"}',
         "response": {
             "json_parser": {
                 "relevance_score": "$.results[*].relevance_score",
@@ -717,6 +717,7 @@ def endpoint(**changes: Any) -> dict[str, Any]:
         ({"request": '{"query":${query},"documents":${input},"top_n":${top_n}}'}, "custom.request", "top_n"),
         ({"request": '{"query":"${query}","documents":${input}}'}, "custom.request", "quotes"),
         ({"request": '{"query":${query}}'}, "custom.request", "does not send"),
+        ({"request": '{"query":${query},"documents":${input}}'}, "custom.request", "order of shards"),
         ({"response": {"json_parser": {"relevance_score": "$.x"}}}, "custom.response", "relevance_score"),
         (
             {"response": {"json_parser": {"relevance_score": "$.results[*].relevance_score"}}},
@@ -749,6 +750,9 @@ async def test_the_custom_service_without_licence_or_beyond_its_patience(tmp_pat
     assert (await world.one("custom.deadline")).level is Level.BROKEN
     world.engine.answers["POST", "/_inference/rerank/why"] = EngineAnswer(500, {"error": "refused"})
     assert (await world.one("custom.live")).level is Level.BROKEN
+    busy = {"error": {"type": "status_exception", "reason": "Received a server error status code: 503"}}
+    world.engine.answers["POST", "/_inference/rerank/why"] = EngineAnswer(500, busy)
+    assert (await world.one("custom.live")).level is Level.WARNING
 
 
 # What is shown

@@ -47,7 +47,8 @@ async def plan(engine: Asks, survey: Survey, wish: Wish) -> Plan:
         undo=(Undo("Delete the inference endpoint", Request("DELETE", path)),),
     )
     notes = (
-        "Explanations cannot return through this service: fetch them from the proxy, or use the proxy as the door.",
+        "Explanations cannot return through this service: send the texts of the page to POST /v1/rerank with the same "
+        'query, "order": "input" and "deadline_ms": 0; or use the proxy.',
         "The retriever's `field` is one field; `rank_window_size` is how many hits are reranked.",
         "Keep `allow_rerank_failures`: without it a sidecar that is down fails the search.",
     )

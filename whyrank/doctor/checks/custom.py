@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +16,7 @@ from whyrank.doctor.registry import check
 from whyrank.engines import EngineKind
 
 _CONNECT = "whyrank connect elasticsearch --door custom --apply"
+_WHOLE = re.compile(r'"incomplete"\s*:\s*"error"')
 _WAITS_MS = 30_000
 """How long the retriever waits for us."""
 _PATHS = ("/v1/rerank", "/v2/rerank")
@@ -36,7 +38,7 @@ async def used(context: Context) -> Sequence[Finding]:
 
 @check("custom.request", needs=["custom.used"])
 async def request(context: Context) -> Sequence[Finding]:
-    """The request template is one that the retriever can fill: unquoted, and without ${top_n}."""
+    """The request template is one that the retriever can fill (unquoted, no ${top_n}), and asks for all or nothing."""
     found: list[Finding] = []
     for endpoint in await _endpoints(context):
         name, template = endpoint["inference_id"], str(_settings(endpoint).get("request", ""))
@@ -47,6 +49,9 @@ async def request(context: Context) -> Sequence[Finding]:
             found.append(broken("its template quotes ${query} or ${input}, which come as JSON already", remedy, name))
         elif "${query}" not in template or "${input}" not in template:
             found.append(broken("its template does not send ${query} and ${input}", remedy, name))
+        elif not _WHOLE.search(template):
+            what = 'its template has no "incomplete":"error": documents without verdicts keep the order of shards'
+            found.append(warning(what, remedy, name))
         else:
             found.append(ok("its template can be filled", name))
     return found
@@ -89,7 +94,10 @@ async def live(context: Context) -> Sequence[Finding]:
         name = endpoint["inference_id"]
         body = {"query": "whyrank doctor", "input": ["whyrank doctor", "something else"]}
         answer = await engine.request("POST", f"/_inference/rerank/{quote(name, safe='')}", body)
-        if not answer.ok:
+        if "503" in refusal(answer):
+            what = f"no order while verdicts are missing, so the engine's stays: {refusal(answer)}"
+            found.append(warning(what, "see the findings on model and workers", name))
+        elif not answer.ok:
             what = f"the engine got no order: {refusal(answer)}"
             found.append(broken(what, "see custom.request and sidecar.parts", name))
         elif len(answer.body.get("rerank", ())) != len(body["input"]):
