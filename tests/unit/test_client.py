@@ -389,8 +389,9 @@ class PolicyIndex:
 async def test_policies_are_written_where_the_sidecar_reads_them(do: Do) -> None:
     index = PolicyIndex()
     assert await do(index, "policy", "docs") is None
-    with pytest.raises(BadRequestError, match="fields"):
-        await do(index, "enable", "docs", window=20)
+    for changes in ({"window": 20}, {"fields": "title"}, {"fields": []}):
+        with pytest.raises(BadRequestError, match="fields"):
+            await do(index, "enable", "docs", **changes)
     enabled = await do(index, "enable", "docs", fields=("title", "body"), window=20)
     assert enabled == Policy("docs", ("title", "body"), window=20)
     assert len(index.created) == 1

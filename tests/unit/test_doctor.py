@@ -230,6 +230,31 @@ async def test_one_check_that_fails_hides_no_other(world: World) -> None:
     assert found[2].what == "not looked at, for a.a"
 
 
+async def test_a_check_that_is_given_up_takes_nothing_from_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whyrank.doctor.registry.CHECK_S", 0.01)
+    slow = asyncio.get_running_loop().create_future()
+
+    async def waits(context: Context) -> list[Finding]:
+        """Wait."""
+        await context.redis()
+        return [ok("it came")]
+
+    async def brings(context: Context) -> list[Finding]:
+        """Bring it."""
+        slow.set_result(world.redis)
+        return await waits(context)
+
+    async with Context(world.places) as context:
+        context.known[Context.redis.__wrapped__] = slow  # type: ignore[attr-defined]
+        found = await examine(context, [Check("a.a", waits), Check("a.b", brings)])
+    assert [(finding.level.value, finding.what) for finding in found] == [
+        ("unknown", "gave no answer within 0 s"),
+        ("ok", "it came"),
+    ]
+
+
 async def test_an_engine_that_is_away_leaves_the_rest_to_be_looked_at(world: World) -> None:
     world.engine.down = True
     checks = [CHECKS[name] for name in ("engine.reachable", "engine.health", "engine.policies", "redis.reachable")]

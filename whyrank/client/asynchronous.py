@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -15,6 +15,7 @@ from whyrank.client import calls, policies
 from whyrank.client.connection import CONNECT_RETRIES, Connection
 from whyrank.client.errors import FailedError, UnreachableError
 from whyrank.client.exchange import Call, Flow, Pause, mapped, single
+from whyrank.client.policies import PolicyChanges
 from whyrank.client.results import Document, Event, Health, RankingAnswer, Readiness, Reranked, Rescored
 from whyrank.types import Policy
 
@@ -153,7 +154,7 @@ class AsyncClient:
         """Write or replace the policy of `policy.index`."""
         await self._run(policies.put(policy, self._to.timeout_s))
 
-    async def enable(self, index: str, **changes: Any) -> Policy:
+    async def enable(self, index: str, **changes: Unpack[PolicyChanges]) -> Policy:
         """Rescore searches of this index, with these fields of its Policy."""
         return await self._run(policies.enable(index, changes, self._to.timeout_s))
 

@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -14,6 +14,7 @@ from whyrank.client import calls, policies
 from whyrank.client.connection import CONNECT_RETRIES, Connection
 from whyrank.client.errors import FailedError, UnreachableError
 from whyrank.client.exchange import Call, Flow, Pause, mapped, single
+from whyrank.client.policies import PolicyChanges
 from whyrank.client.results import Document, Event, Health, RankingAnswer, Readiness, Reranked, Rescored
 from whyrank.types import Policy
 
@@ -171,7 +172,7 @@ class Client:
         """Write or replace the policy of `policy.index`. Raises BadRequestError naming a field out of bounds."""
         self._run(policies.put(policy, self._to.timeout_s))
 
-    def enable(self, index: str, **changes: Any) -> Policy:
+    def enable(self, index: str, **changes: Unpack[PolicyChanges]) -> Policy:
         """Rescore searches of this index, with these fields of its Policy; the others stay as they are.
 
         An index without a policy needs `fields`. Gives the policy as it is now.

@@ -6,8 +6,8 @@ write the engine's index `.whyrank` may write policies, and nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 from urllib.parse import quote
 
 import httpx
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from whyrank.client.exchange import Call, Flow, decoded, single
 from whyrank.errors import BadRequestError
-from whyrank.types import Policy
+from whyrank.types import FusionWeights, Mode, Policy
 
 _ABSENT = frozenset({404})
 _TAKEN = frozenset({400})
@@ -69,12 +69,26 @@ def put(policy: Policy, timeout_s: float) -> Flow[None]:
     yield from single(call, timeout_s)
 
 
-def enable(index: str, changes: Mapping[str, Any], timeout_s: float) -> Flow[Policy]:
+class PolicyChanges(TypedDict, total=False):
+    """Fields of a Policy that `enable` may set."""
+
+    fields: Sequence[str]
+    window: int
+    deadline_ms: int
+    mode: Mode
+    passage_tokens: int
+    weights: FusionWeights | None
+    similarity: bool
+
+
+def enable(index: str, changes: PolicyChanges, timeout_s: float) -> Flow[Policy]:
     """Switch a policy on, with these changes; what is not among them stays. Raises BadRequestError."""
     before = yield from get(index, timeout_s)
-    if before is None and not changes.get("fields"):
-        raise BadRequestError("fields", f"{index!r} has no policy yet; name the fields that the model reads")
-    policy = replace(before or Policy(index, ()), **{**changes, "enabled": True})
+    fields = changes.get("fields", before.fields if before is not None else ())
+    if not fields or isinstance(fields, str):
+        raise BadRequestError("fields", f"name the fields of {index!r} that the model reads, as a sequence of names")
+    made = {**changes, "fields": tuple(fields), "enabled": True}
+    policy = replace(before or Policy(index, ()), **made)
     yield from put(policy, timeout_s)
     return policy
 

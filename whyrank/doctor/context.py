@@ -28,6 +28,8 @@ from whyrank.types import Policy
 
 T = TypeVar("T")
 _PATIENCE_S = 5.0
+_ENGINE_PATIENCE_S = 10.0
+"""Shorter than a search may take: what is asked here is quick, or the engine is not well."""
 NO_AUTH = httpx.Auth()
 
 
@@ -38,7 +40,8 @@ def once(ask: Callable[[Context], Awaitable[T]]) -> Callable[[Context], Awaitabl
     async def kept(context: Context) -> T:
         if ask not in context.known:
             context.known[ask] = asyncio.ensure_future(ask(context))
-        found: T = await context.known[ask]
+        # a check that is given up must not take from the others what they all wait for
+        found: T = await asyncio.shield(context.known[ask])
         return found
 
     return kept
@@ -80,7 +83,7 @@ class Context:
     @once
     async def engine(self) -> Engine:
         """The engine, asked who it is."""
-        engine = await connect(self.settings)
+        engine = await connect(self.settings.model_copy(update={"engine_timeout_s": _ENGINE_PATIENCE_S}))
         self._stack.push_async_callback(engine.close)
         await engine.info()
         return engine
