@@ -19,10 +19,12 @@ from typer.testing import CliRunner
 from tests.fakes.admin import AdminEngine
 from whyrank.cli import app
 from whyrank.connect import printing
+from whyrank.connect.applying import apply
 from whyrank.connect.assumed import assumed_survey
 from whyrank.connect.doors import DOORS, best, ml_commons, plugin
 from whyrank.connect.steps import Door
 from whyrank.connect.survey import survey
+from whyrank.connect.wish import Wish
 from whyrank.engines import EngineAnswer, EngineKind
 from whyrank.engines.policies import PolicyStore
 from whyrank.types import Mode, Policy
@@ -211,6 +213,9 @@ def test_printed_commands_run_in_a_shell_and_send_what_apply_sends(
     connect: Connect, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     fresh = elasticsearch if "custom" in arguments else opensearch
+    if arguments is not PLUGIN:
+        assert "/INDEX/_search" in connect(fresh(), *arguments).stdout
+        arguments = (*arguments, "--index", "docs")
     printed = connect(fresh(), *arguments)
     assert printed.exit_code == 0, printed.output
     curl = tmp_path / "curl"
@@ -242,6 +247,43 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     for old, new in names.items():
         text = text.replace(f'"{old}"', f'"{new}"')
     return json.loads(text)
+
+
+def test_printed_commands_end_with_the_first_that_fails(connect: Connect, tmp_path: Path) -> None:
+    printed = connect(opensearch(), *ML).stdout
+    curl = tmp_path / "curl"
+    calls = tmp_path / "calls"
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "WHYRANK_KEY": "k"}
+    for answer, told, asked in (("exit 22", "", 1), ("echo '{}'", "CONNECTOR_ID: {}", 2)):
+        curl.write_text(f"#!/bin/sh\necho call >> $CALLS\n{answer}\n")
+        curl.chmod(curl.stat().st_mode | stat.S_IXUSR)
+        calls.unlink(missing_ok=True)
+        pasted = f"{printed}echo the shell goes on"
+        ran = subprocess.run(["sh", "-c", pasted], env=env, check=True, capture_output=True, text=True)
+        assert ran.stdout.endswith("the shell goes on\n")
+        assert told in ran.stderr
+        assert len(calls.read_text().splitlines()) == asked
+    calls.unlink()
+    subprocess.run(["sh", "-c", printed], env={**env, "WHYRANK_KEY": ""}, check=False, capture_output=True)
+    assert not calls.exists(), "without the key nothing is sent"
+
+
+async def test_an_apply_that_is_interrupted_takes_back_what_it_did() -> None:
+    engine = opensearch()
+    plan = await plugin.plan(engine, await survey(engine), Wish("http://whyrank:8080", "docs", fields=("title",)))
+    request = engine.request
+
+    async def interrupted(method: str, path: str, *rest: Any) -> EngineAnswer:
+        if path.endswith("_settings") and method == "PUT" and engine.index_settings["docs"] == {}:
+            answer = await request(method, path, *rest)
+            assert answer.ok
+            raise asyncio.CancelledError
+        return await request(method, path, *rest)
+
+    engine.request = interrupted  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await apply(engine, plan, "docs", {}, lambda *_: None)
+    assert (engine.pipelines, engine.index_settings) == ({}, {"docs": {}})
 
 
 def test_commands_take_the_engines_password_from_the_shell(connect: Connect) -> None:
@@ -297,8 +339,8 @@ def test_ml_commons_is_applied_and_undone_without_a_trace(connect: Connect) -> N
     assert engine.connectors["c1"]["actions"][0]["url"] == "http://whyrank:8080/v2/rerank"
     assert engine.pipelines["whyrank"]["response_processors"][0]["rerank"]["ml_opensearch"] == {"model_id": "m2"}
     again = connect(engine, *ML, "--apply")
-    assert again.exit_code == 2
-    assert "already" in again.stderr
+    assert again.exit_code == 1
+    assert "already: --undo that first" in again.stderr
     undone = connect(engine, *ML, "--undo")
     assert undone.exit_code == 0, undone.output
     assert (engine.connectors, engine.models, engine.pipelines, engine.cluster["persistent"]) == ({}, {}, {}, {})

@@ -47,7 +47,10 @@ class ApplyError(EngineError):
 
 
 async def apply(engine: Engine, plan: Plan, target: str, secrets: Mapping[str, str], tell: Tell) -> Record:
-    """Carry out all steps, and keep how to take them back. Raises ApplyError, after taking back what was done."""
+    """Carry out all steps, and keep how to take them back.
+
+    Raises ApplyError, after taking back what was done; that is also done when it is cancelled (Ctrl-C).
+    """
     run = _Run(engine, secrets)
     title = ""
     try:
@@ -60,6 +63,10 @@ async def apply(engine: Engine, plan: Plan, target: str, secrets: Mapping[str, s
     except EngineError as error:
         tell(title, Outcome.FAILED, str(error))
         raise ApplyError(f"{title}: {error}", await take_back(engine, run.undo, tell)) from error
+    except asyncio.CancelledError:
+        tell(title, Outcome.FAILED, "interrupted")
+        await take_back(engine, run.undo, tell)
+        raise
     return record
 
 

@@ -155,7 +155,7 @@ class _Connect:
     async def show(self) -> None:
         """Print the plan."""
         async with self._engine() as engine:
-            self._print(await self._plan(engine))
+            self._print(await self._plan(engine, *await self._choose(engine)))
 
     async def show_assumed(self, number: str) -> None:
         """Print the plan for an engine that is not asked."""
@@ -169,21 +169,19 @@ class _Connect:
     async def apply(self) -> None:
         """Carry the plan out. Raises ApplyError."""
         async with self._engine() as engine:
-            plan = await self._plan(engine)
-            target = self._target(plan.door)
-            if await Records(engine).load(plan.door, target) is not None:
-                raise BadRequestError("undo", f"{plan.door.value} is applied to {target!r} already; --undo that first")
-            if not plan.steps:
-                self._say_notes(plan)
-                return
-            secrets = _secrets(plan)
+            known, door = await self._choose(engine)
+            target = self._target(door)
+            if await Records(engine).load(door, target) is not None:
+                raise UnfitError(f"{door.value} is applied to {target!r} already: --undo that first")
+            plan = await self._plan(engine, known, door)
             try:
-                await apply(engine, plan, target, secrets, self._tell)
+                if plan.steps:
+                    await apply(engine, plan, target, _secrets(plan), self._tell)
             except ApplyError as error:
                 self._say_left(error.left)
-                self._finish()
                 raise
-        self._finish()
+            finally:
+                self._finish()
         self._say_notes(plan)
 
     async def undo(self) -> None:
@@ -215,15 +213,18 @@ class _Connect:
     async def _survey(self, engine: Engine) -> Survey:
         known = await survey(engine)
         if known.kind is not self._kind:
-            raise UnfitError(
-                f"{printing.without_user(self._settings.engine_url)} is {known.name}: connect {known.kind}"
-            )
+            where = printing.without_user(self._settings.engine_url)
+            raise UnfitError(f"{where} is {known.name}: whyrank connect {known.kind}")
         return known
 
-    async def _plan(self, engine: Engine) -> Plan:
+    async def _choose(self, engine: Engine) -> tuple[Survey, Door]:
+        """What the engine has, and the door. Raises UnfitError."""
         known = await self._survey(engine)
         door = self._door or best(known)
         self._check(door, known)
+        return known, door
+
+    async def _plan(self, engine: Engine, known: Survey, door: Door) -> Plan:
         policy = None if self._wish.index is None else await PolicyStore(engine).get(self._wish.index)
         self._wish = msgspec.structs.replace(self._wish, policy=policy)
         plan = await DOORS[door].plan(engine, known, self._wish)

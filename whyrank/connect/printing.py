@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from whyrank.connect.steps import Given, Plan, Request, Secret, Step, replaced
+from whyrank.connect.steps import SOME_INDEX, Given, Plan, Request, Secret, Step, replaced, secrets_of
 
 _MARK = "\ufdd0"
 """A character that Unicode keeps for programs' own use: it stands around placeholders in JSON until they are named."""
@@ -29,13 +29,14 @@ class Address(msgspec.Struct, frozen=True):
 
 
 def as_curl(plan: Plan, address: Address) -> str:
-    """Commands for a POSIX shell; they stop at the first that fails."""
-    lines = ["set -e", f"ENGINE={shlex.quote(without_user(address.url))}"]
+    """Commands for a shell. They run in a shell of their own, which ends with the first that fails."""
+    lines = [f': "${{{variable}:?holds the key that the engine sends}}"' for variable in sorted(secrets_of(plan))]
     for number, step in enumerate(plan.steps, start=1):
         lines += ["", f"# {number}. {step.title}", *_curl_step(step, address)]
     if plan.example is not None:
-        lines += ["", "# Try it", _curl(plan.example, address)]
-    return "\n".join([*lines, "", *_comments(plan)]) + "\n"
+        named = f"/{SOME_INDEX}/" not in plan.example.path
+        lines += ["", "# Try it", f"{'' if named else '# '}{_curl(plan.example, address)}"]
+    return _script(address, [*lines, "", *_comments(plan)])
 
 
 def as_dev_tools(plan: Plan) -> str:
@@ -72,8 +73,19 @@ def as_json(plan: Plan) -> str:
 
 def undo_as_curl(undo: Sequence[Request], address: Address) -> str:
     """Commands that take back what could not be taken back."""
-    lines = [f"ENGINE={shlex.quote(without_user(address.url))}", *(_curl(request, address) for request in undo)]
-    return "\n".join(lines) + "\n"
+    return _script(address, [_curl(request, address) for request in undo])
+
+
+def without_user(url: str) -> str:
+    """The address without credentials that may stand in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+
+
+def _script(address: Address, lines: Sequence[str]) -> str:
+    # pasted as it is, `set -e` would end the shell of who pastes, and some shells take no comments there
+    head = ["sh <<'WHYRANK'", "set -e", f"ENGINE={shlex.quote(without_user(address.url))}"]
+    return "\n".join([*head, *lines, "WHYRANK"]) + "\n"
 
 
 def _curl_step(step: Step, address: Address) -> list[str]:
@@ -83,7 +95,11 @@ def _curl_step(step: Step, address: Address) -> list[str]:
     ((name, key),) = step.gives.items()
     variable = name.upper()
     pick = rf's/.*"{key}" *: *"\([^"]*\)".*/\1/p'
-    return [f"{variable}=$({command} | sed -n {shlex.quote(pick)})", f'echo "{name}: ${variable}"']
+    return [
+        f"ANSWER=$({command})",
+        f"""{variable}=$(printf '%s\\n' "$ANSWER" | sed -n {shlex.quote(pick)})""",
+        f'echo "{name}: ${{{variable}:?$ANSWER}}"',
+    ]
 
 
 def _curl(request: Request, address: Address) -> str:
@@ -92,22 +108,21 @@ def _curl(request: Request, address: Address) -> str:
         options += ["-u", '"$WHYRANK_ENGINE_USER:$WHYRANK_ENGINE_PASSWORD"']
     if address.ca is not None:
         options += ["--cacert", shlex.quote(str(address.ca))]
-    options.append(_shell(f'"$ENGINE"{_MARK}{request.path}'))
+    options.append(f'"$ENGINE"{_path(request.path)}')
     if request.body is None:
         return " ".join(options)
     body = _filled_json(request.body, lambda given: f"{_MARK}{given}{_MARK}")
     return " ".join([*options, "-H", "'Content-Type: application/json'", "-d", _quoted(body)])
 
 
-def _shell(marked: str) -> str:
-    """`"$ENGINE"` and a path that may name values of earlier answers."""
-    engine, _, path = marked.partition(_MARK)
+def _path(path: str) -> str:
+    """A path as one word of a shell; it may name values of earlier answers."""
     pieces = []
     while "{" in path:
         before, _, rest = path.partition("{")
         name, _, path = rest.partition("}")
         pieces += [shlex.quote(before), f'"${name.upper()}"']
-    return engine + "".join([*pieces, shlex.quote(path)])
+    return "".join([*pieces, shlex.quote(path)])
 
 
 def _quoted(body: str) -> str:
@@ -143,9 +158,3 @@ def _plain(request: Request) -> dict[str, Any]:
 
 def _comments(plan: Plan) -> list[str]:
     return [f"# {note}" for note in plan.notes]
-
-
-def without_user(url: str) -> str:
-    """The address without credentials that may stand in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")

@@ -22,6 +22,10 @@ class Door(StrEnum):
     """The application points at WhyRank instead of the engine."""
 
 
+SOME_INDEX = "INDEX"
+"""Stands in an example for the index, where none was named."""
+
+
 class Given(msgspec.Struct, frozen=True):
     """A value that the answer of an earlier step gives."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from whyrank.connect.steps import Door, Plan, Request, Secret, Step, Undo
+from whyrank.connect.steps import SOME_INDEX, Door, Plan, Request, Secret, Step, Undo
 from whyrank.connect.survey import Asks, Survey
 from whyrank.connect.wish import Wish
 from whyrank.engines import EngineKind
@@ -87,4 +87,4 @@ def _example(wish: Wish, name: str) -> Request:
             "allow_rerank_failures": True,
         }
     }
-    return Request("POST", f"/{wish.index or 'INDEX'}/_search", {"retriever": retriever})
+    return Request("POST", f"/{wish.index or SOME_INDEX}/_search", {"retriever": retriever})

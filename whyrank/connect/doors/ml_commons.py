@@ -9,7 +9,7 @@ import re
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from whyrank.connect.steps import Door, Given, Look, Plan, Request, Secret, Step, Undo
+from whyrank.connect.steps import SOME_INDEX, Door, Given, Look, Plan, Request, Secret, Step, Undo
 from whyrank.connect.survey import Asks, Survey, as_list, cluster_setting, is_true
 from whyrank.connect.wish import Wish, is_public
 from whyrank.engines import EngineKind
@@ -213,7 +213,7 @@ def _notes(wish: Wish, name: str) -> tuple[str, ...]:
     else:
         hits = "Hits come back reordered, without explanations: --explanations, the plugin and the proxy give them."
     return (
-        f"Searches name the pipeline (?search_pipeline={name}) and the user's words (ext.rerank), as below.",
+        f"Searches name the pipeline (?search_pipeline={name}), and the words in ext.rerank.query_context.query_text.",
         hits,
         "Both cluster settings hold for every connector of the cluster; the second lets connectors reach private "
         "addresses, so keep the first as narrow as it is.",
@@ -226,7 +226,7 @@ def _example(wish: Wish, name: str, fields: tuple[str, ...]) -> Request:
     words = "words of a user"
     return Request(
         "POST",
-        f"/{wish.index or 'INDEX'}/_search?search_pipeline={quote(name, safe='')}",
+        f"/{wish.index or SOME_INDEX}/_search?search_pipeline={quote(name, safe='')}",
         {
             "query": {"multi_match": {"query": words, "fields": list(fields)}},
             "ext": {"rerank": {"query_context": {"query_text": words}}},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whyrank.connect.steps import Door, Plan, Request
+from whyrank.connect.steps import SOME_INDEX, Door, Plan, Request
 from whyrank.connect.survey import Asks, Survey
 from whyrank.connect.wish import Wish
 
@@ -15,7 +15,7 @@ def unfit(survey: Survey) -> None:
 async def plan(engine: Asks, survey: Survey, wish: Wish) -> Plan:
     """Sentences alone: there is nothing to be done in the engine."""
     del engine
-    index = wish.index or "INDEX"
+    index = wish.index or SOME_INDEX
     notes = [
         f"Point the application at {wish.sidecar_url} in place of {wish.engine_url or 'the engine'}; everything that "
         "is not a search of an index with a policy passes through byte for byte.",
