@@ -20,7 +20,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from tests.fakes.engine import FakeEngine
-from whyrank.engines import Engine, EngineKind, ScanMark, ScanPage, ScanSlice, connect, opensearch
+from whyrank.engines import Engine, EngineAnswer, EngineKind, ScanMark, ScanPage, ScanSlice, connect, opensearch
 from whyrank.engines import elasticsearch as elasticsearch_adapter
 from whyrank.engines.elasticsearch import ElasticsearchEngine, plain_media_type
 from whyrank.engines.opensearch import OpenSearchEngine
@@ -349,6 +349,7 @@ def _calls(engine: Engine) -> dict[str, Callable[[], Awaitable[object]]]:
         "refresh": lambda: engine.refresh("i"),
         "count": lambda: engine.count("i"),
         "writes": lambda: engine.writes("i"),
+        "request": lambda: engine.request("GET", "/i/_stats"),
     }
 
 
@@ -402,6 +403,9 @@ async def test_no_exception_of_a_client_is_unmapped(
             continue
         except Exception as leaked:  # noqa: BLE001 - any is what is looked for
             pytest.fail(f"{name} lets {type(leaked).__name__} out")
+        if isinstance(answer, EngineAnswer):  # any status is an answer to a request of any kind
+            assert (answer.ok, answer.status) == (False, 418), name
+            continue
         # "Not found" is an answer to these, whatever the client calls it.
         assert answer in (False, None), name
         assert "NotFound" in kind.__name__, name

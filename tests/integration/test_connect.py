@@ -20,8 +20,10 @@ from whyrank.connect.survey import as_list, cluster_setting, survey
 from whyrank.connect.wish import Wish
 from whyrank.engines import Engine, EngineKind, connect
 from whyrank.engines.policies import POLICY_INDEX
+from whyrank.errors import EngineError
 from whyrank.settings import Settings
 
+NOWHERE = "http://127.0.0.1:1"
 AUTO_CREATE = "action.auto_create_index"
 
 
@@ -64,7 +66,8 @@ async def test_real_engines_say_what_they_have(engine: Engine) -> None:
     assert known.version >= (3, 0)
     if known.kind is EngineKind.OPENSEARCH:
         assert known.processors is not None
-        assert "truncate_hits" in known.processors
+        assert plugin.PROCESSOR in known.processors
+        assert best(known) is Door.PLUGIN
         assert DOORS[Door.ML_COMMONS].unfit(known) == "the plugin opensearch-ml is not installed on every node"
     else:
         assert (known.processors, known.licence) == (None, None)
@@ -103,68 +106,70 @@ async def test_cluster_settings_are_read_with_where_they_come_from(engine: Engin
         await engine.request("PUT", "/_cluster/settings", {"persistent": off})
 
 
-def pipeline_plan(index: str, name: str, body: dict[str, Any]) -> Plan:
-    """As the plugin's door makes it, with a processor that every OpenSearch has."""
-    create = Step(
-        "Create the pipeline",
-        Request("PUT", f"/_search/pipeline/{name}", body),
-        undo=(plugin.Undo("Delete it", Request("DELETE", f"/_search/pipeline/{name}")),),
-    )
-    use = Step(
-        "Make it the default",
-        Request("PUT", f"/{index}/_settings", {plugin.DEFAULT_PIPELINE: name}),
-        undo=(plugin._back(index, plugin.NONE, name),),
-    )
-    return Plan(Door.PLUGIN, (create, use))
+async def plugin_plan(engine: Engine, index: str) -> Plan:
+    """The plugin's door, with a sidecar that is not there."""
+    wish = Wish(NOWHERE, index, fields=("title",), window=20)
+    return await plugin.plan(engine, await survey(engine), wish)
 
 
-async def test_a_pipeline_is_made_the_default_and_taken_back(opensearch: Engine, index: str) -> None:
+async def told_by(engine: Engine, index: str) -> dict[str, Any] | None:
+    """What a search of the index says of WhyRank; its hits are the engine's."""
+    answer = await engine.search(index, {"query": {"match": {"title": "a"}}})
+    assert [hit["_id"] for hit in answer["hits"]["hits"]] == ["1"]
+    told: dict[str, Any] | None = answer.get("ext", {}).get("whyrank")
+    return told
+
+
+async def test_the_plugin_rescores_every_search_once_it_is_connected(opensearch: Engine, index: str) -> None:
     told: list[tuple[str, Outcome]] = []
-    name = f"whyrank-{index}"
-    body = {"response_processors": [{"truncate_hits": {"target_size": 1}}]}
-    await opensearch.put_document(index, "1", {"title": "a"})
-    await opensearch.put_document(index, "2", {"title": "b"}, refresh=True)
-
-    async def hits() -> int:
-        return len((await opensearch.search(index, {"query": {"match_all": {}}}))["hits"]["hits"])
-
-    plan = pipeline_plan(index, name, body)
+    await opensearch.put_document(index, "1", {"title": "a"}, refresh=True)
+    assert await told_by(opensearch, index) is None
+    plan = await plugin_plan(opensearch, index)
     await apply(opensearch, plan, index, {}, lambda title, outcome, _: told.append((title, outcome)))
-    assert await hits() == 1
+    summary = await told_by(opensearch, index)
+    assert summary is not None, "the processor takes our settings, and the index has the pipeline by default"
+    assert (summary["status"], summary["reason"].split(":")[0]) == ("failed", "sidecar_unreachable")
     record = await Records(opensearch).load(Door.PLUGIN, index)
     assert record is not None
     assert await take_back(opensearch, record.undo, lambda title, outcome, _: told.append((title, outcome))) == []
-    assert await hits() == 2
+    assert await told_by(opensearch, index) is None
     assert [outcome for _, outcome in told] == [Outcome.DONE, Outcome.DONE, Outcome.UNDONE, Outcome.UNDONE]
     await Records(opensearch).forget(record)
     assert await Records(opensearch).load(Door.PLUGIN, index) is None
 
 
 async def test_what_somebody_else_changed_stays(opensearch: Engine, index: str) -> None:
-    name, theirs = f"whyrank-{index}", f"theirs-{index}"
-    body = {"response_processors": [{"truncate_hits": {"target_size": 1}}]}
+    theirs = f"theirs-{index}"
     outcomes: list[Outcome] = []
-    record = await apply(opensearch, pipeline_plan(index, name, body), index, {}, lambda *_: None)
-    assert (await opensearch.request("PUT", f"/_search/pipeline/{theirs}", body)).ok
+    record = await apply(opensearch, await plugin_plan(opensearch, index), index, {}, lambda *_: None)
+    assert (await opensearch.request("PUT", f"/_search/pipeline/{theirs}", {"response_processors": []})).ok
     assert (await opensearch.request("PUT", f"/{index}/_settings", {plugin.DEFAULT_PIPELINE: theirs})).ok
     try:
         await take_back(opensearch, record.undo, lambda _t, outcome, _d: outcomes.append(outcome))
         assert outcomes == [Outcome.LEFT, Outcome.UNDONE]
         assert await plugin.default_pipelines(opensearch, index) == {index: theirs}
     finally:
+        await opensearch.request("PUT", f"/{index}/_settings", {plugin.DEFAULT_PIPELINE: None})
         await opensearch.request("DELETE", f"/_search/pipeline/{theirs}")
 
 
 async def test_a_step_that_the_engine_refuses_takes_the_others_back(opensearch: Engine, index: str) -> None:
-    name = f"whyrank-{index}"
-    plan = pipeline_plan(index, name, {"response_processors": [{"truncate_hits": {"target_size": 1}}]})
+    plan = await plugin_plan(opensearch, index)
     bad = Step("Ask too much", Request("PUT", f"/{index}/_settings", {"index.number_of_shards": 7}))
     with pytest.raises(ApplyError, match="number_of_shards") as failed:
         await apply(opensearch, Plan(plan.door, (*plan.steps, bad)), index, {}, lambda *_: None)
     assert failed.value.left == ()
     assert await plugin.default_pipelines(opensearch, index) == {index: plugin.NONE}
-    assert (await opensearch.request("GET", f"/_search/pipeline/{name}")).status == 404
+    assert (await opensearch.request("GET", f"/_search/pipeline/{plugin.pipeline_name(index)}")).status == 404
     assert await Records(opensearch).load(Door.PLUGIN, index) is None
+
+
+async def test_the_nodes_say_which_sidecars_they_allow(opensearch: Engine, index: str) -> None:
+    assert await plugin.is_allowed(opensearch, NOWHERE) is True
+    assert await plugin.is_allowed(opensearch, "http://whyrank:8080") is False
+    with pytest.raises(EngineError, match=r"whyrank\.allowed_urls"):
+        await plugin.plan(opensearch, await survey(opensearch), Wish("http://whyrank:8080", index, fields=("title",)))
+    assert (await cluster_setting(opensearch, plugin.ENABLED))[0] == "true"
 
 
 async def test_ml_commons_cluster_settings_are_unknown_to_an_engine_without_it(opensearch: Engine) -> None:

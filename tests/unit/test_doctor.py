@@ -502,6 +502,8 @@ async def test_a_window_and_a_deadline_beyond_their_limits(world: World) -> None
     world.engine.index_settings["docs"] = {"index.max_result_window": "50"}
     found = await world.one("index.window")
     assert (found.level, found.remedy) == (Level.BROKEN, "whyrank enable docs --window 50")
+    await world.policy(Policy("docs", ("title",), window=9, deadline_ms=60_000))
+    assert (await world.one("index.window")).level is Level.WARNING
     assert await world.look("index.deadline") == []
     world.places = replace(world.places, settings=world.settings.model_copy(update={"max_deadline_ms": 2_000}))
     assert (await world.one("index.deadline")).level is Level.WARNING

@@ -19,6 +19,8 @@ _WITHOUT_TEXT = frozenset(
     }
 )
 _DEFAULT_RESULT_WINDOW = 10_000
+_PAGE = 10
+"""Hits of a page where a search does not say how many."""
 
 
 @check("index.exists", needs=["engine.policies"])
@@ -67,7 +69,7 @@ async def fields(context: Context) -> Sequence[Finding]:
 
 @check("index.window", needs=["engine.policies"])
 async def window(context: Context) -> Sequence[Finding]:
-    """The window fits into `index.max_result_window`, else the engine refuses the widened search."""
+    """The window holds a page of 10, the engines' default, and fits into `index.max_result_window`."""
     found: list[Finding] = []
     for name, policy in (await context.indices()).items():
         answer = await context.ask(f"/{quote(name, safe='')}/_settings", flat_settings="true")
@@ -78,6 +80,9 @@ async def window(context: Context) -> Sequence[Finding]:
             if policy.window > limit:
                 what = f"the window is {policy.window}, index.max_result_window {limit}: searches stay as they are"
                 found.append(broken(what, f"whyrank enable {name} --window {limit}", concrete))
+            elif policy.window < _PAGE:
+                what = f"the window is {policy.window}: a search for {_PAGE} hits, the default, is not rescored"
+                found.append(warning(what, f"whyrank enable {name} --window {_PAGE}", concrete))
             else:
                 found.append(ok(f"window {policy.window} of {limit}", concrete))
     return found
