@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-
-import httpx
 
 from whyrank.doctor.context import Context, asked
 from whyrank.doctor.findings import Finding, ok, unknown, warning
 from whyrank.doctor.registry import check
 
 _SKEW_S = 5.0
+_WORDS = "whyrank doctor"
 _NTP = "set both machines' clocks by NTP: with clocks apart, jobs count as stale too early or too late"
 
 
@@ -24,15 +21,14 @@ async def redis(context: Context) -> Sequence[Finding]:
     return [_compared("Redis", seconds + microseconds / 1e6)]
 
 
-@check("clocks.sidecar", needs=["sidecar.reachable"])
+@check("clocks.sidecar", needs=["sidecar.reachable", "redis.reachable"], active=True)
 async def sidecar(context: Context) -> Sequence[Finding]:
     """The sidecar's machine and this one agree on the time."""
-    try:
-        answer = await context.http.get(f"{context.places.sidecar_url}/_whyrank/health")
-        said = parsedate_to_datetime(answer.headers["date"])
-    except (httpx.HTTPError, KeyError, ValueError):
-        return [unknown("its answers carry no date")]
-    return [_compared("the sidecar", said.replace(tzinfo=said.tzinfo or UTC).timestamp())]
+    # a ranking says when it was made
+    answer = await context.sidecar.rerank(_WORDS, [_WORDS], deadline_ms=0, explain=False)
+    if answer.ranking_id is None:
+        return [unknown(f"it made no ranking: {answer.reason}")]
+    return [_compared("the sidecar", (await context.sidecar.ranking(answer.ranking_id)).created)]
 
 
 @check("clocks.engine", needs=["engine.reachable"])
