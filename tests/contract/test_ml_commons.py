@@ -1,7 +1,7 @@
 """The sidecar's real answers, read as OpenSearch's ml-commons and neural-search read them (`ml_commons.py` ports them).
 
 Each trap is a case, named after the file it was found in. The configuration is that of `whyrank connect opensearch
---door ml-commons`, and that of docs/api/callers.md for `ml_inference`.
+--door ml-commons`, with `--explanations` for `ml_inference`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from whyrank.types import FailureKind, FusionWeights, Pair, VerdictFailure
 
 URL = "http://whyrank:8080"
 WISH = Wish(sidecar_url=URL, fields=("title", "body"))
+EXPLAINED = Wish(sidecar_url=URL, fields=("body",), explanations=True)
 QUERY = "sort a list"
 HITS: list[Json] = [
     {"_id": "0", "_score": 3.0, "_source": {"title": "None. ", "body": "Nothing here. At all."}},
@@ -46,14 +47,14 @@ def documented(name: str) -> Json:
 
 
 class Cluster:
-    """A pipeline of `whyrank connect`, its connector reaching `sidecar`; with `explained`, that of the docs."""
+    """A pipeline of `whyrank connect`, its connector reaching `sidecar`."""
 
     def __init__(self, sidecar: Sidecar | None = None, *, explained: bool = False, pieces: int = 1_000) -> None:
         self.sidecar = sidecar or Sidecar()
-        definition = documented("connector") if explained else ml_commons.connector(WISH)
-        filled = replaced(definition, lambda _: "the-key")
+        wish = EXPLAINED if explained else WISH
+        filled = replaced(ml_commons.connector(wish), lambda _: "the-key")
         self.connector = Connector(filled, self.sidecar.client(), pieces)
-        self.pipeline = documented("pipeline") if explained else ml_commons.pipeline(WISH.fields, 50)
+        self.pipeline = ml_commons.pipeline(wish, wish.fields)
 
     async def search(
         self, query: str | None = QUERY, hits: list[Json] | None = None, *, strict: bool = False, **body: Any
@@ -234,6 +235,12 @@ async def test_trap_7_fields_come_with_nothing_between_them_and_absent_ones_as_n
 
 
 # Explanations by `ml_inference`
+
+
+def test_the_documented_configuration_is_the_one_that_is_connected() -> None:
+    connector = replaced(ml_commons.connector(EXPLAINED), lambda _: "...")
+    pipeline = replaced(ml_commons.pipeline(EXPLAINED, EXPLAINED.fields), lambda _: "...")
+    assert (documented("connector"), documented("pipeline")) == (connector, pipeline)
 
 
 async def test_ml_inference_writes_score_and_explanation_into_each_hit_by_its_place() -> None:
