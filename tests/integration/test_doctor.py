@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,16 @@ import pytest
 
 from tests.integration.live import Live, until
 from tests.integration.stand_in import StandIn
+from whyrank.connect.steps import Door
+from whyrank.doctor.checks import CHECKS
+from whyrank.doctor.context import Context
+from whyrank.doctor.findings import Level
+from whyrank.doctor.registry import examine
+from whyrank.engines import connect
+from whyrank.engines.policies import POLICY_INDEX, PolicyStore
+from whyrank.places import Places
+from whyrank.settings import Settings
+from whyrank.types import Policy
 
 INDEX = "doctored"
 
@@ -96,6 +107,30 @@ async def test_a_healthy_installation_is_found_healthy(world: World) -> None:
     assert {one["check"].split(".")[0] for one in await world.look("--only", "redis", "--strict", code=0)} == {"redis"}
 
 
+async def test_the_plugin_connected_rescores_the_engines_own_searches_and_is_found_well(world: World) -> None:
+    connect = [sys.executable, "-m", "whyrank.cli", "connect", "opensearch", "--door", "plugin", "--index", INDEX]
+    places = ["--engine-url", world.live.urls["engine"], "--sidecar-url", world.live.urls["sidecar"]]
+    for action in ("--apply", "--undo"):
+        ran = await asyncio.to_thread(
+            subprocess.run, [*connect, action, *places], capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        body = {"query": {"match": {"body": "words"}}, "ext": {"whyrank": {"deadline_ms": 10_000}}}
+        answer = await world.engine("POST", f"/{INDEX}/_search", body)
+        assert len(answer["hits"]["hits"]) == 3
+        if action == "--apply":
+            assert answer["ext"]["whyrank"]["status"] == "complete"
+            assert all(hit["fields"]["whyrank.label"] == [2] for hit in answer["hits"]["hits"])
+            found = await world.look("--index", INDEX, "--door", "plugin", code=0)
+            assert {one["check"] for one in found if one["level"] != "ok"} == {"model.manifest"}
+            assert {"plugin.used", "plugin.address", "plugin.settings", "plugin.search"} <= {o["check"] for o in found}
+        else:
+            assert "whyrank" not in answer.get("ext", {})
+    assert await world.not_well("--index", INDEX, "--door", "plugin", "--only", "plugin", code=1) == {
+        "plugin.used": "broken"
+    }
+
+
 async def test_a_policy_that_does_not_fit_its_index(world: World) -> None:
     await world.engine("PUT", f"/{INDEX}/_settings", {"index.max_result_window": 5})
     try:
@@ -146,3 +181,25 @@ async def test_valkey_away_leaves_the_rest_to_be_looked_at(world: World) -> None
         assert not {"engine.reachable", "sidecar.reachable", "index.fields"} & found.keys()
     finally:
         await asyncio.to_thread(valkey.start)
+
+
+async def test_what_is_looked_at_on_elasticsearch(elasticsearch_url: str) -> None:
+    settings = Settings(engine_url=elasticsearch_url)
+    engine = await connect(settings)
+    name = f"doctored-{uuid.uuid4().hex[:8]}"
+    names = [check for check in CHECKS if check.startswith(("engine.", "index.", "custom."))] + ["clocks.engine"]
+    try:
+        await engine.ensure_index(name, {"properties": {"title": {"type": "text"}}}, {"number_of_replicas": 0})
+        await PolicyStore(engine).put(Policy(name, ("title", "headline")))
+        async with Context(Places(settings, "http://127.0.0.1:1"), name) as context:
+            found = await examine(context, [CHECKS[one] for one in names])
+        bad = {one.check: (one.level, one.what) for one in found if one.level is not Level.OK}
+        assert bad == {"index.fields": (Level.WARNING, "headline is not in the mapping")}
+        assert {"engine.health", "index.window", "clocks.engine"} <= {one.check for one in found}
+        async with Context(Places(settings, "http://127.0.0.1:1"), name, Door.CUSTOM) as context:
+            (used,) = await examine(context, [CHECKS["custom.used"]])
+        assert (used.level, "no licensing" in used.what) == (Level.BROKEN, True)
+    finally:
+        await engine.delete_index(name)
+        await engine.delete_index(POLICY_INDEX)
+        await engine.close()
