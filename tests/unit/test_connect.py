@@ -415,7 +415,7 @@ def test_the_plugins_pipeline_becomes_the_default_and_keeps_what_was_there(conne
     told = connect(engine, *PLUGIN, "--window", "20", "--apply")
     assert told.exit_code == 0, told.output
     made = engine.pipelines["whyrank-docs"]
-    assert made["request_processors"] == old["request_processors"]
+    assert made["request_processors"] == [{"filter_query": {}}, {"whyrank": {"ignore_failure": True}}]
     assert made["response_processors"][0] == {"rename_field": {}}
     ours = made["response_processors"][1]["whyrank"]
     assert (ours["url"], ours["fields"], ours["window"]) == ("http://whyrank:8080", ["title", "body"], 20)

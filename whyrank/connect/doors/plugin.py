@@ -93,7 +93,12 @@ def pipeline(wish: Wish, kept: dict[str, Any]) -> dict[str, Any]:
         ours["deadline_ms"] = deadline_ms
     if wish.mode is not None:  # the policy's mode holds where none is said
         ours["mode"] = wish.mode.value
-    return {**kept, "response_processors": [*kept.get("response_processors", ()), {PROCESSOR: ours}]}
+    return {
+        **kept,
+        # It has the whole window fetched, and takes its settings from the other: without it each page is reranked alone.
+        "request_processors": [*kept.get("request_processors", ()), {PROCESSOR: {"ignore_failure": True}}],
+        "response_processors": [*kept.get("response_processors", ()), {PROCESSOR: ours}],
+    }
 
 
 async def default_pipelines(engine: Asks, index: str) -> dict[str, str]:
