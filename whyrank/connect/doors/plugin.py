@@ -95,7 +95,7 @@ def pipeline(wish: Wish, kept: dict[str, Any]) -> dict[str, Any]:
         ours["mode"] = wish.mode.value
     return {
         **kept,
-        # It has the whole window fetched, and takes its settings from the other: without it each page is reranked alone.
+        # It takes its settings from the other, and has the whole window fetched: without it, a page is its own window.
         "request_processors": [*kept.get("request_processors", ()), {PROCESSOR: {"ignore_failure": True}}],
         "response_processors": [*kept.get("response_processors", ()), {PROCESSOR: ours}],
     }
