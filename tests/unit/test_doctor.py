@@ -647,7 +647,10 @@ def plugged(world: World, **changes: Any) -> dict[str, Any]:
     """Our processor in the default pipeline of the index, as `whyrank connect` puts it there."""
     world.engine.processors = ["whyrank"]
     ours = {"url": f"{SIDECAR}/v1/rescore", "fields": ["title", "body"], "ignore_failure": True, **changes}
-    world.engine.pipelines["why"] = {"response_processors": [{"whyrank": ours}]}
+    world.engine.pipelines["why"] = {
+        "request_processors": [{"whyrank": {"ignore_failure": True}}],
+        "response_processors": [{"whyrank": ours}],
+    }
     world.engine.index_settings["docs"] = {PIPELINE: "why"}
     told: dict[str, Any] = {"ext": {"whyrank": {"status": "complete", "reason": "all_judged"}}, "hits": {"hits": []}}
     world.engine.answers["POST", "/docs/_search"] = EngineAnswer(200, told)
@@ -706,6 +709,13 @@ async def test_a_processor_that_says_otherwise_than_the_policy(world: World, cha
     found = await world.one("plugin.settings")
     assert found.level is (Level.OK if said is None else Level.WARNING)
     assert said is None or found.what.startswith(said)
+
+
+async def test_a_pipeline_that_reranks_each_page_by_itself(world: World) -> None:
+    plugged(world)
+    del world.engine.pipelines["why"]["request_processors"]
+    found = await world.one("plugin.window")
+    assert (found.level, "request_processors" in found.remedy) == (Level.BROKEN, True)
 
 
 async def test_a_search_that_the_plugin_does_not_rescore(world: World) -> None:

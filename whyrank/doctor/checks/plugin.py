@@ -41,6 +41,8 @@ class _Use(msgspec.Struct, frozen=True):
 
     pipeline: str
     processor: Mapping[str, Any]
+    widens: bool
+    """It has our request processor, too."""
     indices: tuple[str, ...]
 
     @property
@@ -118,6 +120,21 @@ async def switch(context: Context) -> Sequence[Finding]:
     return found or [ok("it is switched on")]
 
 
+@check("plugin.window", needs=["plugin.used"])
+async def window(context: Context) -> Sequence[Finding]:
+    """The pipeline has our request processor, too, which has the whole window fetched."""
+    return [
+        ok("it fetches the whole window", use.pipeline)
+        if use.widens
+        else broken(
+            "it has no request processor of ours: each page is reranked by itself, and hits may come twice or never",
+            f'add {{"{PROCESSOR}": {{"ignore_failure": true}}}} to the request_processors of {use.pipeline!r}',
+            use.pipeline,
+        )
+        for use in await _uses(context)
+    ]
+
+
 @check("plugin.settings", needs=["plugin.used"])
 async def settings(context: Context) -> Sequence[Finding]:
     """The processor's fields, window and deadline are those of the policy: what it says is in the policy's place."""
@@ -173,7 +190,12 @@ async def _uses(context: Context) -> list[_Use]:
             for default in set((await default_pipelines(engine, name)).values()) - {NONE}:
                 by_default.setdefault(default, []).append(name)
     return [
-        _Use(name, processor[PROCESSOR], tuple(sorted(by_default.get(name, ()))))
+        _Use(
+            name,
+            processor[PROCESSOR],
+            any(PROCESSOR in one for one in body.get("request_processors", ())),
+            tuple(sorted(by_default.get(name, ()))),
+        )
         for name, body in (await context.pipelines()).items()
         for processor in response_processors(body)
         if PROCESSOR in processor
