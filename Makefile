@@ -13,7 +13,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: browser help demo up down status test check docs lock bench clean install train train-demo embedded-model
+.PHONY: browser help demo up down status test plugin check docs lock bench clean install train train-demo embedded-model
 
 help: ## Say what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ browser:
 test: $(INSTALLED) browser ## Run all tests, with a real engine, Valkey, model and browser
 	$(BIN)/python -m pytest $(ARGS)
 
+plugin: $(INSTALLED) ## Build the OpenSearch plugin with Maven, test it, and try its zip where it is installed
+	@engine_plugin/build.sh
+	$(BIN)/python -m pytest tests/integration/test_engine_plugin_zip.py $(ARGS)
+
 check: $(INSTALLED) ## Run all static checks: style, types, imports between rooms, docs, no registry named
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,6 +80,8 @@ lock: $(INSTALLED) ## Resolve all dependencies anew, and write the locks
 	$(BIN)/python -m tools.lock_jars $(ES)/elasticsearch.jars \
 	  org.elasticsearch:elasticsearch:9.5.3 org.elasticsearch.plugin:transport-netty4:9.5.3
 	$(BIN)/python -m tools.lock_jars $(LOCKS)/ecj.jars org.eclipse.jdt:ecj:3.42.0
+	$(BIN)/python -m tools.lock_jars --alone tests/installed_opensearch/agent.jars org.opensearch:opensearch-agent:3.8.0 \
+	  org.opensearch:opensearch-agent-bootstrap:3.8.0 net.bytebuddy:byte-buddy:1.18.8
 
 clean: ## Remove what was installed or made in this folder (not its data: that is .whyrank)
 	rm -rf $(VENV) $(BOOTSTRAP) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -14,7 +14,6 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
-import java.util.concurrent.Executor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
@@ -61,15 +60,23 @@ public final class SidecarClient implements Closeable {
         this.statistics = statistics;
         this.breakers = new Breakers(settings);
         this.places = new Semaphore(settings.mostInFlight());
-        // Connections are opened on this executor: privileged, so that only our own permission is asked for.
-        Executor privileged = task -> pool.generic().execute(() -> AccessController.doPrivileged(task));
         this.http = HttpClient.newBuilder()
             .version(HttpClient.Version.HTTP_1_1)
             .followRedirects(HttpClient.Redirect.NEVER)
             .proxy(HttpClient.Builder.NO_PROXY)
             .connectTimeout(CONNECT)
-            .executor(privileged)
+            .executor(this::run)
             .build();
+    }
+
+    /**
+     * Runs the HTTP client's tasks, which open its connections.
+     *
+     * <p>Privileged, so that the permission is asked of this plugin (plugin-security.policy) and of nobody who happens to
+     * stand above it; within a lambda of ours, so that it is asked of this plugin indeed.
+     */
+    private void run(Runnable task) {
+        pool.generic().execute(() -> AccessController.doPrivileged(() -> task.run()));
     }
 
     /** Calls the sidecar; {@code then} gets the outcome, exactly once. Never throws, never waits. */
@@ -191,8 +198,7 @@ public final class SidecarClient implements Closeable {
                 statistics.resent();
                 send(false);
             } else {
-                String what = error instanceof ConnectException ? "nobody listens there, or not in time" : error.getMessage();
-                failed("sidecar_unreachable", what == null ? error.toString() : what);
+                failed("sidecar_unreachable", what(error));
             }
         }
 
@@ -226,8 +232,24 @@ public final class SidecarClient implements Closeable {
         }
     }
 
+    private static String what(Throwable error) {
+        if (error instanceof ConnectException) {
+            return "nobody listens there, or not in time";
+        }
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (cause instanceof SecurityException) {
+                logger.warn("the engine does not let this plugin connect (plugin-security.policy)", cause);
+                return "the engine's security policy does not let this plugin connect";
+            }
+        }
+        return line(error.getMessage() == null ? error.toString() : error.getMessage());
+    }
+
     private static String shown(byte[] body) {
-        String text = new String(body, 0, Math.min(body.length, 4 * SHOWN), StandardCharsets.UTF_8);
+        return line(new String(body, 0, Math.min(body.length, 4 * SHOWN), StandardCharsets.UTF_8));
+    }
+
+    private static String line(String text) {
         return Texts.first(text.replaceAll("\\s+", " ").strip(), SHOWN);
     }
 }
