@@ -1,4 +1,4 @@
-"""The plugin of the embedded engine: its sources are found wherever WhyRank is installed, and become one jar."""
+"""The plugin of the embedded engine: its sources are found wherever WhyRank is installed, and compiled there."""
 
 from __future__ import annotations
 
@@ -16,34 +16,13 @@ from whyrank.embedded.engine_plugin import PluginError
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Classes, in place of what the compiler gives."""
-    classes = tmp_path / "classes"
-    (classes / "org" / "whyrank").mkdir(parents=True)
-    (classes / "org" / "whyrank" / "A.class").write_bytes(b"a")
-    (classes / "B.class").write_bytes(b"b")
-    monkeypatch.setattr(jars, "compile_java", lambda *_: classes)
-    return classes
-
-
-def test_the_jar_holds_the_classes_and_is_always_the_same(tmp_path: Path, compiled: Path) -> None:
-    first = engine_plugin.jar(tmp_path, Cache(tmp_path / "one"))
-    (compiled / "B.class").touch()
-    second = engine_plugin.jar(tmp_path, Cache(tmp_path / "two"))
-    assert first.read_bytes() == second.read_bytes()
-    with zipfile.ZipFile(first) as archive:
-        assert archive.namelist() == ["B.class", "org/whyrank/A.class"]
-        assert archive.read("org/whyrank/A.class") == b"a"
-
-
 def test_a_source_with_an_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> Path:
         raise subprocess.CalledProcessError(1, "ecj", "1. ERROR in A.java", "and more")
 
     monkeypatch.setattr(jars, "compile_java", fails)
     with pytest.raises(PluginError, match=r"(?s)ERROR in A\.java.*and more"):
-        engine_plugin.jar(tmp_path, Cache(tmp_path))
+        engine_plugin.classes(tmp_path, Cache(tmp_path))
 
 
 def test_a_wheels_sources_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +53,7 @@ def test_the_plugins_class_is_where_its_name_says() -> None:
 
 
 def test_the_engine_is_told_of_the_plugin(tmp_path: Path) -> None:
-    with_it = engine._launch(tmp_path, 9201, "c", tmp_path, plugin=tmp_path / "p.jar").command
+    with_it = engine._launch(tmp_path, 9201, "c", tmp_path, plugin=tmp_path / "classes").command
     assert with_it[with_it.index("-pluginTypes") + 1] == engine_plugin.CLASS
-    assert with_it[with_it.index("-cp") + 1] == f"{tmp_path}/*:{tmp_path / 'p.jar'}"
+    assert with_it[with_it.index("-cp") + 1] == f"{tmp_path}/*:{tmp_path / 'classes'}"
     assert "-pluginTypes" not in engine._launch(tmp_path, 9201, "c", tmp_path).command

@@ -46,7 +46,7 @@ def part(folder: Path, port: int, cache: Cache) -> Part:
     def prepare(progress: Progress) -> Launch:
         installed = jars.install(LOCK, cache, progress)
         archive = class_archive(installed, port, cache, progress)
-        plugin = engine_plugin.jar(installed, cache)
+        plugin = engine_plugin.classes(installed, cache)
         return _launch(folder, port, cluster, installed, *archive, plugin=plugin)
 
     return Part("engine", port, prepare, lambda: usable(url(port), cluster), stop_grace_s=15.0)
