@@ -287,6 +287,32 @@ def test_an_index_that_gives_fewer_hits_than_the_window(engine: Engine) -> None:
     assert beyond.status_code == 400, "what the engine refuses, it refuses as ever"
 
 
+def test_a_search_that_only_our_window_makes_wrong_is_the_users_own(engine: Engine) -> None:
+    """A document of place 15 is too long to be highlighted; the user asks for three."""
+    docs = [{**document(n), "title": "x " * (200 if n == 15 else 1)} for n in range(DOCS)]
+    index = engine.new_index(docs, settings={"index.highlight.max_analyzed_offset": 100})
+    body = {
+        "query": {"bool": {"must": QUERY, "should": {"match": {"title": "x"}}}},
+        "highlight": {"fields": {"title": {}}},
+    }
+    params = {"search_pipeline": engine.pipeline()}
+    few: Json = {**body, "size": 3, "sort": ["_score"]}
+    order = ids(engine.plain({**few, "size": WINDOW, "highlight": {"fields": {}}}, index))
+    page = order.index("15")
+    assert page < WINDOW
+    few["from"], few["size"] = (0, min(3, page)) if page else (1, 3)
+    wide = engine.call(
+        "POST", f"/{index}/_search", {**few, "from": 0, "size": WINDOW}, params={"search_pipeline": "_none"}
+    )
+    assert wide.status_code == 400, "it is wrong when it is widened"
+    found = engine.search(few, index, params=params)
+    assert said(found) == {"status": "bypassed", "reason": "engine_refused: The engine refused the widened search."}
+    assert found["hits"] == engine.plain(few, index)["hits"]
+    wrong = engine.call("POST", f"/{index}/_search", {**few, "from": 0, "size": WINDOW}, params=params)
+    assert wrong.status_code == 400, "and a request that is wrong is refused as ever"
+    assert wrong.json()["error"]["root_cause"] == wide.json()["error"]["root_cause"]
+
+
 @pytest.mark.parametrize("body", [{"_source": False}, {}, {"_source": False, "stored_fields": ["title"]}])
 def test_an_index_that_keeps_no_source(engine: Engine, body: Json) -> None:
     mappings = {**{"_source": {"enabled": False}}, "properties": {"title": {"type": "text", "store": True}}}

@@ -6,6 +6,7 @@ import java.util.Map;
 import java.util.function.Supplier;
 
 import org.opensearch.action.ActionRequest;
+import org.opensearch.action.support.ActionFilter;
 import org.opensearch.cluster.metadata.IndexNameExpressionResolver;
 import org.opensearch.cluster.node.DiscoveryNodes;
 import org.opensearch.cluster.service.ClusterService;
@@ -38,6 +39,7 @@ import org.opensearch.watcher.ResourceWatcherService;
 import org.whyrank.opensearch.hits.RankingSummary;
 import org.whyrank.opensearch.pipeline.Parts;
 import org.whyrank.opensearch.pipeline.Processors;
+import org.whyrank.opensearch.pipeline.SecondChance;
 import org.whyrank.opensearch.request.SearchOptions;
 import org.whyrank.opensearch.sidecar.SidecarClient;
 import org.whyrank.opensearch.stats.RestStats;
@@ -51,6 +53,7 @@ public final class WhyRankPlugin extends Plugin implements SearchPipelinePlugin,
     private final Statistics statistics = new Statistics();
     private SidecarClient client;
     private Processors processors;
+    private SecondChance secondChance;
 
     /** Throws IllegalArgumentException naming a node setting that is wrong. */
     public WhyRankPlugin(Settings settings) {
@@ -73,6 +76,7 @@ public final class WhyRankPlugin extends Plugin implements SearchPipelinePlugin,
     ) {
         client = new SidecarClient(pool, settings, statistics);
         processors = new Processors(new Parts(settings, pool, client, statistics, cluster, resolver, writeables));
+        secondChance = new SecondChance(engine, cluster, pool.getThreadContext());
         return List.of(statistics, client);
     }
 
@@ -99,6 +103,11 @@ public final class WhyRankPlugin extends Plugin implements SearchPipelinePlugin,
     @Override
     public List<ActionHandler<? extends ActionRequest, ? extends ActionResponse>> getActions() {
         return List.of(new ActionHandler<>(StatsAction.INSTANCE, TransportStatsAction.class));
+    }
+
+    @Override
+    public List<ActionFilter> getActionFilters() {
+        return List.of(secondChance);
     }
 
     @Override

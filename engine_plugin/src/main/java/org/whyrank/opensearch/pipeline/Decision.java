@@ -23,6 +23,8 @@ public sealed interface Decision {
         URL_NOT_ALLOWED,
         /** The search names another tenant than its pipeline. */
         TENANT_FIXED,
+        /** The engine refused the search once, widened, and is asked for what the user asked. */
+        ENGINE_REFUSED,
         /** A fault of ours while the search was planned. */
         INTERNAL_ERROR;
 

@@ -1,6 +1,8 @@
 package org.whyrank.opensearch.pipeline;
 
+import java.io.IOException;
 import java.util.function.BooleanSupplier;
+import java.util.function.Supplier;
 
 import org.apache.logging.log4j.LogManager;
 import org.apache.logging.log4j.Logger;
@@ -27,11 +29,13 @@ final class WindowProcessor extends AbstractProcessor implements SearchRequestPr
 
     static final Bypass SWITCHED_OFF = new Bypass(Reason.POLICY_DISABLED, "The cluster setting whyrank.enabled is false.");
 
+    private static final Bypass REFUSED = new Bypass(Reason.ENGINE_REFUSED, "The engine refused the widened search.");
     private static final Logger logger = LogManager.getLogger(WindowProcessor.class);
 
     private final Halves.Pair pair;
     private final IndexFacts.Lookup indices;
     private final BooleanSupplier enabled;
+    private final Supplier<SecondChance.Attempt> attempts;
 
     WindowProcessor(
         String tag,
@@ -39,12 +43,14 @@ final class WindowProcessor extends AbstractProcessor implements SearchRequestPr
         boolean ignoreFailure,
         Halves.Pair pair,
         IndexFacts.Lookup indices,
-        BooleanSupplier enabled
+        BooleanSupplier enabled,
+        Supplier<SecondChance.Attempt> attempts
     ) {
         super(tag, description, ignoreFailure);
         this.pair = pair;
         this.indices = indices;
         this.enabled = enabled;
+        this.attempts = attempts;
     }
 
     @Override
@@ -67,7 +73,7 @@ final class WindowProcessor extends AbstractProcessor implements SearchRequestPr
         SearchSourceBuilder source = request.source();
         try {
             IndexFacts facts = indices.of(request);
-            decision = enabled.getAsBoolean() ? new Planner(request, settings).widening(facts) : SWITCHED_OFF;
+            decision = decide(new Planner(request, settings), facts);
             source = source == null ? null : rewritten(source, decision, facts);
         } catch (Exception e) {
             logger.warn("a search could not be planned, and is not rescored", e);
@@ -78,6 +84,21 @@ final class WindowProcessor extends AbstractProcessor implements SearchRequestPr
             request.source(source);
         }
         return request;
+    }
+
+    private Decision decide(Planner planner, IndexFacts facts) throws IOException {
+        if (enabled.getAsBoolean() == false) {
+            return SWITCHED_OFF;
+        }
+        SecondChance.Attempt attempt = attempts.get();
+        if (attempt != null && attempt.second()) {
+            return REFUSED;
+        }
+        Decision decision = planner.widening(facts);
+        if (attempt != null && decision instanceof Plan) {
+            attempt.widened();
+        }
+        return decision;
     }
 
     /** A copy: the request that the application gave stays as it is. */
@@ -106,7 +127,8 @@ final class WindowProcessor extends AbstractProcessor implements SearchRequestPr
             ignoreFailure,
             halves.of(pipeline),
             parts.indices(),
-            parts.enabled()
+            parts.enabled(),
+            () -> SecondChance.Attempt.in(parts.pool().getThreadContext())
         );
     }
 }

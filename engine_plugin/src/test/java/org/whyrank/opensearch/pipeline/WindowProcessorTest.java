@@ -38,7 +38,7 @@ class WindowProcessorTest {
 
     private SearchRequest process(boolean enabled, IndexFacts.Lookup indices) {
         SearchRequest request = new SearchRequest(new String[] { "docs" }, asked);
-        return new WindowProcessor(null, null, false, pair, indices, () -> enabled).processRequest(request, context);
+        return new WindowProcessor(null, null, false, pair, indices, () -> enabled, () -> null).processRequest(request, context);
     }
 
     private void connect() {
