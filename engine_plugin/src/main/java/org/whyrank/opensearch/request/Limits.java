@@ -9,7 +9,6 @@ public final class Limits {
     public static final int QUERY = 100_000;
     public static final int INDEX = 4_096;
     public static final int RANKING = 512;
-    public static final int ID = 512;
     /** Characters of one field of one hit. */
     public static final int TEXT = 1_000_000;
 

@@ -124,7 +124,12 @@ public final class SidecarClient implements Closeable {
         }
 
         void begin() {
-            timer = pool.schedule(this::late, TimeValue.timeValueMillis(call.timeoutMs), ThreadPool.Names.GENERIC);
+            try {
+                timer = pool.schedule(this::late, TimeValue.timeValueMillis(call.timeoutMs), ThreadPool.Names.GENERIC);
+            } catch (RuntimeException e) {
+                end(Outcome.Failed.because("internal_error", "the node is closing"), permit::unknown);
+                return;
+            }
             send(true);
         }
 
