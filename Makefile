@@ -69,7 +69,7 @@ bench: $(INSTALLED) ## Measure: rescored and passed-through searches against the
 
 lock: $(INSTALLED) ## Resolve all dependencies anew, and write the locks
 	$(COMPILE) --upgrade pyproject.toml -o requirements/base.txt
-	$(COMPILE) --upgrade --extra training pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade --extra training --extra langchain --extra llama-index pyproject.toml requirements/dev.in -c requirements/base.txt -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/bootstrap.in -c requirements/dev.txt -o requirements/bootstrap.txt
 	cd $(LOCKS) && $(abspath $(UV)) $(wordlist 2,99,$(COMPILE)) --upgrade \
 	  --override model-overrides.txt --excludes model-excludes.txt model.in -o model.txt

@@ -38,7 +38,6 @@ def test_many_threads_share_one_client() -> None:
 
 
 def test_verdicts_stream_in_as_they_land() -> None:
-    pytest.importorskip("httpx_sse", reason="it reads the events")
     sidecar = Sidecar()
     sidecar.jobs.idle = True
     with serving(sidecar) as server, Client(server.url) as client:
@@ -62,7 +61,6 @@ def test_verdicts_stream_in_as_they_land() -> None:
 
 
 async def test_a_reader_that_leaves_early_lets_go_of_the_stream() -> None:
-    pytest.importorskip("httpx_sse", reason="it reads the events")
     sidecar = Sidecar()
     with serving(sidecar) as server:
         async with AsyncClient(server.url) as client:

@@ -137,7 +137,6 @@ async def test_hits_are_rescored_by_the_real_application() -> None:
 
 
 async def test_a_ranking_and_its_events_by_the_real_application() -> None:
-    pytest.importorskip("httpx_sse", reason="it reads the events")
     sidecar = Sidecar()
     async with AsyncClient(URL, transport=httpx.ASGITransport(app=sidecar.app)) as client:
         answer = await client.rerank("sort a list", TEXTS)

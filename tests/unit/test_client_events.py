@@ -18,10 +18,8 @@ from whyrank.client import (
     ProtocolError,
     UnreachableError,
     VerdictEvent,
+    stream,
 )
-
-pytest.importorskip("httpx_sse", reason="it reads the events")
-stream = pytest.importorskip("whyrank.client.stream")
 
 HIT = {"id": "a", "index": "docs", "position": 0, "engine_position": 1, "move": 1, "status": "judged", "label": 2}
 ORDER = {

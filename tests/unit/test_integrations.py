@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import pytest
+from langchain_core.documents import Document
+from llama_index.core import schema
 
 from tests.fakes.sidecar import Sidecar
 from whyrank.client import UnreachableError
+from whyrank.integrations import langchain as langchain_adapter
+from whyrank.integrations import llama_index as llama_adapter
 from whyrank.integrations._reranking import kept
 
 TEXTS = ["Nothing here. At all.", "You sort a list by list.sort. It is stable.", "A list holds items."]
-ABSENT = "the extra of this name is not installed"
 
 
 class Bridge(httpx.BaseTransport):
@@ -50,26 +52,24 @@ def refusing(_: httpx.Request) -> httpx.Response:
 
 
 async def langchain(how: str, documents: Any, query: str, **options: Any) -> Any:
-    reranker = pytest.importorskip("whyrank.integrations.langchain", reason=ABSENT).WhyRankReranker(**options)
+    reranker = langchain_adapter.WhyRankReranker(**options)
     if how == "sync":
         return reranker.compress_documents(documents, query)
     return await reranker.acompress_documents(documents, query)
 
 
 async def llama(how: str, nodes: Any, query: str, **options: Any) -> Any:
-    reranker = pytest.importorskip("whyrank.integrations.llama_index", reason=ABSENT).WhyRankReranker(**options)
+    reranker = llama_adapter.WhyRankReranker(**options)
     if how == "sync":
         return reranker.postprocess_nodes(nodes, query_str=query)
     return await reranker.apostprocess_nodes(nodes, query_str=query)
 
 
 def langchain_documents() -> list[Any]:
-    documents = pytest.importorskip("langchain_core.documents", reason=ABSENT)
-    return [documents.Document(page_content=text, metadata={"page": n}, id=str(n)) for n, text in enumerate(TEXTS)]
+    return [Document(page_content=text, metadata={"page": n}, id=str(n)) for n, text in enumerate(TEXTS)]
 
 
 def llama_nodes() -> list[Any]:
-    schema = pytest.importorskip("llama_index.core.schema", reason=ABSENT)
     nodes = [schema.TextNode(text=text, id_=str(n), metadata={"page": n}) for n, text in enumerate(TEXTS)]
     return [schema.NodeWithScore(node=node, score=1.0 - n / 10) for n, node in enumerate(nodes)]
 
@@ -118,7 +118,6 @@ async def test_llama_nodes_are_reordered_and_explained() -> None:
         assert first.score == first.metadata["whyrank_score"]
         assert (first.metadata["page"], first.metadata["whyrank_label"]) == (1, 2)
         assert first.metadata["whyrank_explanation"] == 'The document states "You sort a list by list".'
-    schema = pytest.importorskip("llama_index.core.schema", reason=ABSENT)
     for mode in (schema.MetadataMode.LLM, schema.MetadataMode.EMBED):
         shown = first.node.get_content(metadata_mode=mode)
         assert "page" in shown
@@ -143,9 +142,7 @@ async def test_llama_without_words_or_nodes_asks_nobody() -> None:
 
 
 def test_a_key_is_not_in_what_is_shown_or_kept_of_an_adapter() -> None:
-    for module, maker in (("langchain", langchain_documents), ("llama_index", llama_nodes)):
-        maker()
-        adapter = pytest.importorskip(f"whyrank.integrations.{module}", reason=ABSENT)
+    for adapter in (langchain_adapter, llama_adapter):
         reranker = adapter.WhyRankReranker(options={"api_key": "s3cret"})
         assert "s3cret" not in repr(reranker) + str(reranker.model_dump()) + reranker.model_dump_json()
 
