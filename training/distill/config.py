@@ -14,6 +14,9 @@ Weight = Annotated[float, Meta(ge=0.0)]
 class DistillConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the student is trained. The recipe `interank` has the paper's values."""
 
+    start: Literal["base", "current"] = "base"
+    """Begin with the base model, or go on from the current version's adapter (whose rank, alpha, dropout and targets
+    it then has): what the new pages teach is learnt in minutes where the base needs an hour."""
     explanation_weight: Weight = 0.3
     """Of the mean negative log-likelihood of the answer's tokens before the label."""
     label_weight: Weight = 1.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import AutoTokenizer, TrainerControl, TrainerState
 from trl import SFTConfig
 
@@ -40,6 +40,8 @@ class Job(msgspec.Struct, forbid_unknown_fields=True):
     """Folder or name of the base model."""
     constraint: Constraint
     folder: Path
+    start: Path | None = None
+    """The adapter to go on from; None for a new one."""
 
 
 class Speaking(Watch):
@@ -184,11 +186,14 @@ def train(job: Job) -> dict[str, Any]:
         tell(f"{fault}: going on from an older checkpoint", None)
     tell("loading the base model", None)
     watch = Speaking()
+    model = load_base(job.base, quantize=config.quantize, attn_implementation=attention.NAME)
+    if job.start is not None:
+        model = PeftModel.from_pretrained(model, str(job.start), is_trainable=True)
     trainer = GroupTrainer(
-        load_base(job.base, quantize=config.quantize, attn_implementation=attention.NAME),
+        model,
         args=arguments(config, job.folder),
         processing_class=tokenizer,
-        peft_config=adapter_config(config),
+        peft_config=adapter_config(config) if job.start is None else None,
         callbacks=[watch],
         rows=rows.packed,
         order=rows.order(),

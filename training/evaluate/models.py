@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from training.evaluate.judging import Served
 from training.evaluate.metrics import Role
+from training.model_job import EMBEDDED
 from whyrank.embedded import model_server
 from whyrank.embedded.cache import Cache
 from whyrank.embedded.parts import free_port, running
@@ -21,8 +22,6 @@ from whyrank.records import ModelManifest, load_manifest, model_revision
 from whyrank.registry import ADAPTER, ADAPTER_FILES, Version
 from whyrank.settings import Settings
 
-EMBEDDED = "embedded"
-"""A recipe's name for the base model of this machine."""
 _START_S = 600.0
 
 

@@ -17,6 +17,7 @@ from training.evaluate.collections.held_out import Grades
 from training.evaluate.evaluation import Evaluation, Plan, Result
 from training.evaluate.metrics import PRIMARY, Metrics, Role
 from training.evaluate.models import Source
+from training.model_job import EMBEDDED
 from training.progress import Stopwatch
 from training.recipe import Recipe
 from training.records import Group, Judgement, Split
@@ -130,7 +131,7 @@ def evaluate_collections(
     collections = [c for folder in folders for c in open_folder(folder)]
     tuning = [c for folder in validation for c in open_folder(folder)]
     if adapter is not None:
-        base = models.EMBEDDED
+        base = EMBEDDED
         candidate = models.of_adapter(adapter, base, Constraint.QUOTE, settings, url=model_url, name=None)
     elif model_url is not None:
         candidate = models.of_server(Role.CANDIDATE, model_url, settings)

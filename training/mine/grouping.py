@@ -10,6 +10,7 @@ from typing import NamedTuple
 from training.mine.config import MineConfig
 from training.mine.corpus import Corpus
 from training.mine.pages import key_of
+from training.mine.sections import likewise
 from training.mine.seeds import Quarry, Seed, Target
 from training.mine.words import squash
 from training.records import Group, GroupPassage, Role
@@ -120,7 +121,10 @@ class _Grouping:
             return False
         cluster = self._corpus.cluster(number, piece)
         page = self._corpus.page(number)
-        text = page.pieces[piece].text if target.text is None else target.text
+        text = target.text
+        if text is None:
+            whole = page.pieces[piece]
+            text = whole.text if role is Role.POSITIVE else likewise(self._seed.source, whole, self._seed.id)
         if cluster in self._clusters or (role is not Role.POSITIVE and self._repeats(text)):
             return False
         self._clusters.add(cluster)

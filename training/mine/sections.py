@@ -64,6 +64,21 @@ def sentence_seeds(page: Page, number: int, quarry: Quarry) -> Iterator[Seed]:
         yield quarry.seed(Source.SENTENCE, sentence, number, (Target(number, at, rest),))
 
 
+def likewise(source: Source, piece: Piece, group: str) -> str:
+    """The text of a passage beside the positive, with as much taken out as was taken out of the positive.
+
+    Else what is missing would tell the positive: a student learns that a passage without its heading, or with a gap,
+    is the answer, and reads no more (bench/LOG.md).
+    """
+    if source is Source.HEADING and piece.headings:
+        heading, _, rest = piece.text.partition("\n")
+        return rest if piece.headings[0] == heading and rest else piece.text
+    if source is Source.SENTENCE:
+        found = [(sentence, rest) for line, sentence in _prose(piece) if (rest := _without(piece, line, sentence))]
+        return min(found, key=lambda pair: group_id(source, group, pair[0]))[1] if found else piece.text
+    return piece.text
+
+
 def tells(heading: str) -> bool:
     """Whether a heading says what is below it."""
     return bool(real_words(heading)) and not set(squash(heading).split()) <= _GENERAL

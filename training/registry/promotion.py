@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from training.evaluate import metrics as metrics_of
+from training.model_job import EMBEDDED
 from training.registry import lora, service
 from training.registry.config import PromoteConfig
 from training.registry.gate import Check, Decision, decide
@@ -16,8 +17,6 @@ from whyrank.embedded import state as states
 from whyrank.errors import ModelError
 from whyrank.registry import Action, Registry, Version
 from whyrank.settings import Settings
-
-EMBEDDED = "embedded"
 
 
 class Promotion(msgspec.Struct, frozen=True):

@@ -9,10 +9,11 @@ import msgspec
 from training import history, records
 from training.evaluate import metrics as metrics_of
 from training.evaluate.metrics import PRIMARY, Metrics, Role, System
+from training.model_job import EMBEDDED
 from training.progress import Stopwatch
 from training.recipe import Recipe
 from training.registry.config import PromoteConfig
-from training.registry.promotion import EMBEDDED, promote, registry_of
+from training.registry.promotion import promote, registry_of
 from training.stages import Progress, Report, RunFolder, Stage, StageError, config_hash
 from whyrank.embedded import model_server
 from whyrank.errors import BadRequestError

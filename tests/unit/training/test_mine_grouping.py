@@ -12,9 +12,10 @@ from tests.unit.training.mined import INDEX, plain, quarry
 from training.mine import grouping
 from training.mine.config import MineConfig
 from training.mine.grouping import Hit, group_of, search
-from training.mine.sections import sentence_seeds
+from training.mine.sections import heading_seeds, sentence_seeds
 from training.mine.seeds import Quarry, Seed, Target
 from training.mine.spool import Spool
+from training.mine.words import sentences
 from training.records import Group, RecordsError, Role, Source, Split
 from whyrank.errors import EngineUnavailableError
 
@@ -70,6 +71,34 @@ def test_a_group_is_in_the_engines_order(base: Quarry) -> None:
     (other,) = [passage for passage in group.passages if passage.role is Role.RANDOM]
     assert base.corpus.sites[base.corpus.numbers[page_of(other.id)]] != group.site
     assert made(seed, hits, base) == group
+
+
+@pytest.mark.parametrize("source", [Source.HEADING, Source.SENTENCE])
+def test_the_others_lack_what_the_positive_lacks(base: Quarry, source: Source) -> None:
+    """Else what is missing tells the positive, and nothing else is learnt."""
+    seeds_of = {Source.HEADING: heading_seeds, Source.SENTENCE: sentence_seeds}[source]
+    number = numbers(base, Split.TRAIN)[0]
+    seed = next(seeds_of(base.corpus.page(number), number, base))
+    group = made(seed, [Hit(other, 9.0 - other / 100) for other in numbers(base, Split.TRAIN)], base)
+    for passage in group.passages:
+        page, _, piece = passage.id.partition("#")
+        whole = base.corpus.page(base.corpus.numbers[page]).pieces[int(piece)]
+        title, _, text = passage.text.partition("\n")
+        assert title == f"Topic {page}"
+        heading, _, below = whole.text.partition("\n")
+        if source is Source.HEADING:
+            assert text == (below if whole.headings[:1] == (heading,) else whole.text)
+        else:
+            assert len(sentences(text)) == len(sentences(whole.text)) - 1
+
+
+def test_links_take_nothing_out_of_any_passage(base: Quarry) -> None:
+    train = numbers(base, Split.TRAIN)
+    seed = base.seed(Source.ANCHOR, "some words", train[0], (Target(train[1], 0),))
+    for passage in made(seed, [Hit(number, 5.0) for number in train[2:12]], base).passages:
+        page, _, piece = passage.id.partition("#")
+        whole = base.corpus.page(base.corpus.numbers[page]).pieces[int(piece)]
+        assert passage.text == f"Topic {page}\n{whole.text}"
 
 
 def test_training_groups_show_nothing_held_out_and_test_groups_anything(base: Quarry) -> None:
