@@ -132,7 +132,8 @@ class Evaluation:
             asked = {mode: _pairs(samples) + (extra if mode is Mode.REASON else []) for mode in modes}
             outcomes |= {(source.role, mode): found for mode, found in self._judge(source, asked).items()}
 
-        choice = self._choose(choosing, outcomes)
+        before = (current or candidate).manifest.weights
+        choice = self._choose(choosing, outcomes, before)
         weights = self._weights(candidate, current, choice, outcomes)
         values = [evaluate(sample, weights, outcomes, self._similarities.known) for sample in samples]
         reasons = {
@@ -200,13 +201,16 @@ class Evaluation:
         return {mode: store.known(mode) for mode in asked}
 
     def _choose(
-        self, samples: Sequence[Sample], outcomes: Mapping[tuple[Role, Mode], Mapping[PairKey, Outcome]]
+        self,
+        samples: Sequence[Sample],
+        outcomes: Mapping[tuple[Role, Mode], Mapping[PairKey, Outcome]],
+        before: FusionWeights,
     ) -> WeightChoice | None:
         judged = outcomes.get((Role.CANDIDATE, Mode.REASON))
         if not samples or judged is None:
             return None
         self._progress("choosing fusion weights", None)
-        return choose_weights(samples, judged, self._similarities.known)
+        return choose_weights(samples, judged, self._similarities.known, before)
 
     def _weights(
         self,

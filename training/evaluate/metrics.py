@@ -188,6 +188,10 @@ class WeightChoice(msgspec.Struct, frozen=True):
     queries: int
     collections: tuple[str, ...]
     surface: tuple[WeightPoint, ...]
+    of_two: dict[System, FusionWeights] = {}
+    """Chosen by the same rule for the orders of two signals."""
+    best: float | None = None
+    """The highest value of the surface: `value` is within one standard error of it."""
 
 
 class Metrics(msgspec.Struct, frozen=True):

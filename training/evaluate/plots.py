@@ -63,7 +63,7 @@ def surface(choice: WeightChoice) -> str:
             figure.colorbar(dots, ax=axes, label="nDCG@10 on the validation data")
 
     title = (
-        f"Fusion weights on the validation data. Best, {choice.value:.3f}, at engine {best.engine:.2f}, "
+        f"Fusion weights on the validation data. Chosen, {choice.value:.3f}, at engine {best.engine:.2f}, "
         f"language model {best.relevance:.2f}, bi-encoder {best.similarity:.2f}."
     )
     return _draw((5.4, 4.2), title, paint)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -20,6 +22,9 @@ from training.distill.checkpoints import SEAL
 from training.recipe import Recipe
 from training.records import Group, GroupPassage, Judgement, Role, Source, Split, file_hash, write
 from training.stages import RunFolder, Stage, StageError
+from whyrank.prompt import Constraint
+from whyrank.records import ModelManifest
+from whyrank.registry import Registry
 from whyrank.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,9 +76,11 @@ def make(folder: Path, groups: int = 6, primer: int = 0) -> RunFolder:
     return run
 
 
-def train(run: RunFolder, base: Path, config: distill.DistillConfig = CONFIG) -> dict[str, object]:
+def train(
+    run: RunFolder, base: Path, config: distill.DistillConfig = CONFIG, settings: Settings | None = None
+) -> dict[str, object]:
     recipe = Recipe("test", str(base))
-    return distill.run(run, config, Settings(), recipe, lambda *_: None).figures
+    return distill.run(run, config, settings or Settings(), recipe, lambda *_: None).figures
 
 
 def test_a_packed_group_computes_what_its_pairs_do_alone(
@@ -119,6 +126,45 @@ def test_the_primer_is_learnt_first_and_once(tiny: Path, tmp_path: Path) -> None
     assert without["primer_groups"] == 0
     assert (without["steps"], figures["steps"]) == (12, 15)
     assert figures["losses"][0] != without["losses"][0]  # type: ignore[index]
+
+
+def losses(figures: dict[str, object]) -> list[float]:
+    logged = figures["losses"]
+    assert isinstance(logged, list)
+    return [line["loss"] for line in logged]
+
+
+def test_it_goes_on_from_the_current_version(tiny: Path, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    registry = Registry(settings.home / "models")
+    config = msgspec.structs.replace(CONFIG, start="current")
+    first = make(tmp_path / "first")
+    anew = losses(train(first, tiny / "base", config, settings))  # nothing is current yet
+    made = ModelManifest("first", str(tiny / "base"), datetime.now(UTC), constraint=Constraint.QUOTE)
+    version = registry.add(first.adapter(), made)
+    registry.promote(version, "a test")
+    second = make(tmp_path / "second")
+    went_on = losses(train(second, tiny / "base", config, settings))
+    assert went_on[0] < anew[0]
+    report = second.report(Stage.DISTILL)
+    assert report is not None
+    name = "adapter_model.safetensors"
+    assert report.inputs[f"start/{name}"] == file_hash(first.adapter() / name)
+    registry.promote(registry.add(second.adapter(), made), "another one, while a third run is killed and resumed")
+    shutil.copytree(second.folder(Stage.DISTILL) / "start", tmp_path / "third" / "distill" / "start")
+    third = make(tmp_path / "third")
+    assert losses(train(third, tiny / "base", config, settings)) == went_on
+
+
+def test_it_does_not_go_on_from_a_version_of_another_base(tiny: Path, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    registry = Registry(settings.home / "models")
+    first = make(tmp_path / "first")
+    train(first, tiny / "base", msgspec.structs.replace(CONFIG, epochs=0.5), settings)
+    made = ModelManifest("first", "another/base", datetime.now(UTC))
+    registry.promote(registry.add(first.adapter(), made), "a test")
+    with pytest.raises(StageError, match="another/base"):
+        train(make(tmp_path / "second"), tiny / "base", msgspec.structs.replace(CONFIG, start="current"), settings)
 
 
 @pytest.mark.parametrize(

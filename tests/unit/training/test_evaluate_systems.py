@@ -11,7 +11,7 @@ from training.evaluate.evaluation import compare
 from training.evaluate.explanations import Judged
 from training.evaluate.first_stage import Asked, Hit, Sample
 from training.evaluate.judging import Pair, PairKey
-from training.evaluate.metrics import PRIMARY, Role, System, WeightChoice, WeightPoint
+from training.evaluate.metrics import PRIMARY, Role, System
 from training.evaluate.report import examples
 from training.evaluate.systems import Scorer, available, ceiling, evaluate, orders, ranked_hits, single_weights
 from training.evaluate.weights import choose_weights, of_two, simplex
@@ -32,6 +32,7 @@ def keys(query: Asked) -> list[PairKey]:
 
 
 QUERY = asked("a", 3.0, 2.0, 1.0)
+EVEN = FusionWeights(1 / 3, 1 / 3, 1 / 3)
 SAMPLE = Sample("s", 9, (QUERY, asked("b", 5.0)), {"a": {"a2": 2, "a1": 1, "missed": 1}, "b": {"b9": 1}})
 OUTCOMES = dict(zip(keys(QUERY), [verdict(0.1), verdict(0.4), verdict(0.9)], strict=True))
 SIMILARITIES = dict(zip([*keys(QUERY), *keys(SAMPLE.queries[1])], [0.2, 0.8, 0.5, 0.3], strict=True))
@@ -101,7 +102,7 @@ def test_weights_are_chosen_where_the_measure_is_highest() -> None:
     said = dict(zip(keys(one), [verdict(0.1), verdict(0.9), verdict(0.1)], strict=True))
     said |= dict(zip(keys(two), [verdict(0.5), verdict(0.5), verdict(0.5)], strict=True))
     near = dict(zip([*keys(one), *keys(two)], [0.5, 0.5, 0.5, 0.1, 0.9, 0.2], strict=True))
-    choice = choose_weights([sample], said, near, steps=4)
+    choice = choose_weights([sample], said, near, EVEN, steps=4)
     assert choice.value == 1.0
     assert choice.weights.relevance > 0
     assert choice.weights.similarity > 0
@@ -121,19 +122,37 @@ def test_each_collection_weighs_the_same_in_the_choice() -> None:
     said = {key: verdict(0.2) for query in many for key in keys(query)[:1]}
     said |= {key: verdict(0.9) for query in many for key in keys(query)[1:]}
     said |= dict(zip(keys(few), [verdict(0.0), verdict(1.0)], strict=True))
-    choice = choose_weights([first, second], said, {}, steps=2)
+    choice = choose_weights([first, second], said, {}, EVEN, steps=2)
     by_weights = {(p.weights.engine, p.weights.relevance): p.value for p in choice.surface}
     low = 1 / math.log2(3)
     assert by_weights[1.0, 0.0] == pytest.approx((1 + low) / 2)
     assert by_weights[0.0, 1.0] == pytest.approx((low + 1) / 2)
 
 
-def test_of_a_plateau_the_middle_is_chosen() -> None:
+def test_of_a_plateau_the_weights_nearest_to_those_that_serve_are_chosen() -> None:
     sample = Sample("s", 2, (asked("x", 3.0, 1.0),), {"x": {"x0": 1}})
     said = {key: verdict(0.5) for key in keys(sample.queries[0])}
     # Everything ties or is right: all weights are as good
-    choice = choose_weights([sample], said, {}, steps=3)
-    assert (choice.weights.engine, choice.weights.relevance) == pytest.approx((1 / 3, 1 / 3))
+    for before in (FusionWeights(1, 0, 0), FusionWeights(0, 0, 1), FusionWeights(1 / 3, 1 / 3, 1 / 3)):
+        assert choose_weights([sample], said, {}, before, steps=3).weights == before
+    assert choose_weights([sample], said, {}, FusionWeights(0, 5, 0), steps=3).weights == FusionWeights(0, 1, 0)
+
+
+@pytest.mark.parametrize(("wins", "leaves"), [(1, False), (6, True)])
+def test_weights_that_serve_are_left_for_evidence_only(wins: int, leaves: bool) -> None:
+    """Of eight queries, one that the model has right and the engine wrong is within one standard error; six are not."""
+    queries = tuple(asked(f"q{n}", 3.0, 1.0) for n in range(8))
+    sample = Sample("s", 16, queries, {query.id: {f"{query.id}1": 1} for query in queries})
+    said = {}
+    for n, query in enumerate(queries):
+        right = n < wins
+        said |= dict(zip(keys(query), [verdict(0.1 if right else 0.9), verdict(0.9 if right else 0.1)], strict=True))
+    choice = choose_weights([sample], said, {}, FusionWeights(1, 0, 0), steps=4)
+    assert choice.best is not None
+    assert (choice.weights == FusionWeights(1, 0, 0)) is not leaves
+    assert (choice.value < choice.best) is not leaves
+    assert choice.of_two[System.LM_ENGINE].similarity == 0.0
+    assert choice.of_two[System.ENCODER_ENGINE].relevance == 0.0
 
 
 def test_given_weights_without_one_signal() -> None:
@@ -141,13 +160,6 @@ def test_given_weights_without_one_signal() -> None:
     assert found[System.LM_ENGINE] == FusionWeights(0.2, 0.3, 0.0)
     assert found[System.ENCODER_ENGINE] == FusionWeights(0.2, 0.0, 0.5)
     assert of_two(FusionWeights(0.0, 1.0, 0.0), None)[System.ENCODER_ENGINE] == FusionWeights(0.5, 0.0, 0.5)
-    edge = (WeightPoint(FusionWeights(1, 0, 0), 0.4), WeightPoint(FusionWeights(0, 0, 1), 0.6))
-    inner = (WeightPoint(FusionWeights(0.3, 0.3, 0.4), 0.9), WeightPoint(FusionWeights(0, 1, 0), 0.2))
-    choice = WeightChoice(inner[0].weights, 0.9, 1, ("s",), (*edge, *inner))
-    assert of_two(choice.weights, choice) == {
-        System.LM_ENGINE: FusionWeights(1, 0, 0),
-        System.ENCODER_ENGINE: FusionWeights(0, 0, 1),
-    }
 
 
 def test_examples_of_each_kind_and_of_different_queries() -> None:
