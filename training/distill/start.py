@@ -8,9 +8,7 @@ from pathlib import Path
 from training.distill.config import DistillConfig
 from training.model_job import EMBEDDED
 from training.recipe import Recipe
-from training.registry import registry_of
 from training.stages import StageError
-from whyrank.embedded import model_server
 from whyrank.settings import Settings
 
 FOLDER = "start"
@@ -22,6 +20,9 @@ def adapter_of(config: DistillConfig, settings: Settings, recipe: Recipe, folder
     None where it begins with the base model: as configured, or because no version with an adapter is current.
     Raises StageError for a version of another base, RegistryError for one that is damaged.
     """
+    from training.registry import registry_of  # noqa: PLC0415  jobs import this package where its packages are not
+    from whyrank.embedded import model_server  # noqa: PLC0415
+
     kept = folder / FOLDER
     if config.start == "base" or kept.is_dir():
         return kept if kept.is_dir() else None
