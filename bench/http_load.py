@@ -1,6 +1,6 @@
 """Closed-loop HTTP load with as little of its own cost as Python allows: http.client on kept connections.
 
-Two targets are always measured in turn (A B A B ...), so that a drifting machine moves both.
+Targets are always measured in turn (A B A B ...), so that a drifting machine moves all of them.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Caller:
         self._connection.close()
 
 
-def latencies(a: Target, b: Target, rounds: int, warm_up: int = 50) -> tuple[list[float], list[float]]:
-    """Seconds of each call, A and B in turn on one connection each."""
-    callers = Caller(a), Caller(b)
+def in_turn(targets: Sequence[Target], rounds: int, warm_up: int = 50) -> list[list[float]]:
+    """Seconds of each call, all targets in turn on one connection each."""
+    callers = [Caller(target) for target in targets]
     for _ in range(warm_up):
         for caller in callers:
             caller.call()
-    taken: tuple[list[float], list[float]] = ([], [])
+    taken: list[list[float]] = [[] for _ in targets]
     for _ in range(rounds):
         for caller, times in zip(callers, taken, strict=True):
             times.append(caller.call())
@@ -103,7 +103,7 @@ def compare(title: str, subject: Target, base: Target, *, rounds: int, seconds: 
     """
     for target in (base, subject):
         throughput(target, seconds / 2, connections)
-    ours, theirs = latencies(subject, base, rounds)
+    ours, theirs = in_turn((subject, base), rounds)
     rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(3):
         rates[0].append(throughput(subject, seconds / 3, connections))

@@ -6,7 +6,8 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,8 @@ from bench.fill import fill
 from bench.http_load import Target, compare
 from whyrank.embedded import stack
 from whyrank.embedded.cache import Cache
-from whyrank.embedded.parts import running
+from whyrank.embedded.parts import Part, running
+from whyrank.embedded.process import Child
 from whyrank.engines import connect
 from whyrank.engines.policies import PolicyStore
 from whyrank.settings import Settings
@@ -58,14 +60,32 @@ def bodies(size: int) -> list[bytes]:
     ]
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """Engine and Valkey, running, with the index; and the sidecar, which is not."""
+
+    settings: Settings
+    engine: Child
+    sidecar: Part
+
+
 @contextmanager
 def serving(home: Path) -> Iterator[Settings]:
     """Engine, Valkey and sidecar over this Python's documentation; no model, for none is asked."""
+    with loaded(home) as found, running(found.sidecar, home / "sidecar.log"):
+        asyncio.run(enable(found.settings))
+        yield found.settings
+
+
+@contextmanager
+def loaded(home: Path) -> Iterator[Loaded]:
+    """All of it but the sidecar."""
     laid_out = stack.build(home, with_model=False, sidecar_port=8080, cache=Cache())
     wanted = {part.name: part for part in laid_out.parts}
-    with ExitStack() as parts:
-        for name in ("engine", "valkey", "sidecar"):
-            parts.enter_context(running(wanted[name], home / f"{name}.log"))
+    with (
+        running(wanted["engine"], home / "engine.log") as engine,
+        running(wanted["valkey"], home / "valkey.log"),
+    ):
         settings = Settings(
             engine_url=laid_out.urls["engine"],
             redis_url=laid_out.urls["valkey"],
@@ -75,11 +95,11 @@ def serving(home: Path) -> Iterator[Settings]:
         subprocess.run([*load, "--engine-url", settings.engine_url], check=True, capture_output=True)
         alias = {"actions": [{"add": {"index": INDEX, "alias": PLAIN}}]}
         httpx.post(f"{settings.engine_url}/_aliases", json=alias).raise_for_status()
-        asyncio.run(_enable(settings))
-        yield settings
+        yield Loaded(settings, engine, wanted["sidecar"])
 
 
-async def _enable(settings: Settings) -> None:
+async def enable(settings: Settings) -> None:
+    """Give the index its policy, and wait until the running sidecar sees it."""
     engine = await connect(settings)
     await PolicyStore(engine).put(POLICY)
     await engine.close()

@@ -23,7 +23,9 @@ from training.recipe import Recipe
 from training.records import Group, Judgement, Split
 from training.stages import Progress, Report, RunFolder, Stage, config_hash
 from whyrank.embedded import engine
+from whyrank.embedded import state as states
 from whyrank.embedded.cache import default_root, silent
+from whyrank.embedded.model_host import manifest_path
 from whyrank.prompt import Constraint
 from whyrank.settings import Settings
 from whyrank.types import FusionWeights, Mode
@@ -179,7 +181,18 @@ def _judgements(run: RunFolder) -> list[Judgement]:
 def _current(config: EvaluateConfig, settings: Settings) -> Source:
     if config.current_url is not None:
         return models.of_server(Role.CURRENT, config.current_url, settings)
-    return models.of_version(Role.CURRENT, None, settings)
+    version = models.of_version(Role.CURRENT, None, settings)
+    return _served(version, settings) or version
+
+
+def _served(version: Source, settings: Settings) -> Source | None:
+    """The same model where this home's stack serves it already: no second server of it has to be loaded."""
+    running, manifest = states.running(settings.home), manifest_path(settings.home)
+    address = running.urls.get(states.MODEL) if running is not None and running.ready else None
+    if address is None or not manifest.is_file():
+        return None
+    found = models.of_server(version.role, address, settings.model_copy(update={"model_manifest": manifest}))
+    return found if found.manifest == version.manifest and found.revision == version.revision else None
 
 
 def _summary(found: Metrics) -> dict[str, float | str]:

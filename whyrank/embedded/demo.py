@@ -15,17 +15,22 @@ from rich.markup import escape
 from rich.rule import Rule
 
 from whyrank import console
+from whyrank.connect.doors import plugin
+from whyrank.connect.survey import expect
+from whyrank.connect.wish import Wish
 from whyrank.console import err, out
 from whyrank.embedded import stack
 from whyrank.embedded import state as states
+from whyrank.embedded.model_host import manifest_path
 from whyrank.embedded.parts import PartError, tail
 from whyrank.embedded.state import State
 from whyrank.engines import connect
 from whyrank.engines.policies import PolicyStore
 from whyrank.errors import WhyRankError
+from whyrank.records import load_manifest
 from whyrank.settings import Settings
 from whyrank.sidecar import Sidecar
-from whyrank.types import Policy
+from whyrank.types import FusionWeights, Policy
 
 PYTHON_INDEX = "whyrank-demo"
 FIELDS = ("title", "body")
@@ -85,24 +90,61 @@ def run(home: Path, pages: Path | None, *, with_model: bool, sidecar_port: int) 
     _wait(lambda: index in sidecar.policies(), "the sidecar does not see the policy that was just written")
     if states.MODEL in state.parts:
         _wait(sidecar.model_ready, "the sidecar does not see the model server")
-    for query in PYTHON_QUERIES if pages is None else titles:
+    queries = PYTHON_QUERIES if pages is None else tuple(titles)
+    for query in queries:
         out.print(Rule(f"[bold]{escape(query)}[/]", align="left"))
         with err.status("the model reads the top hits"):
             found = sidecar.search(index, query, JUDGING_MS)
         console.show_search(found.ranking, found.titles, SHOWN)
+    if queries:
+        out.print(Rule("[bold]The first one again, through the engine's own door[/]", align="left"))
+        out.print(asyncio.run(_through_the_plugin(state, index, queries[0])))
     page = state.urls["page"]
     out.print(Rule())
     if states.MODEL in state.parts:
-        out.print(
-            "The order is the engine's score and the bi-encoder's. The embedded model is SmolLM2-135M as it was "
-            "published, not yet trained to judge: its quotes are the documents' own, its labels weigh nothing "
-            "(bench/LOG.md).",
-            style="dim",
-        )
+        out.print(_weights(load_manifest(manifest_path(home)).weights), style="dim")
     out.print(f"From start to here: {console.duration(time.monotonic() - begun)}. It stays up:")
     out.print(f"  search page   [link={page}]{page}[/link]")
     out.print(f"  once more     whyrank search {index} 'your words' --wait 30")
     out.print("  stop          whyrank down   (or: make down)")
+
+
+async def _through_the_plugin(state: State, index: str, query: str) -> str:
+    """Search the engine itself, by a pipeline with our plugin's processors; what became of it, in a sentence.
+
+    The pipeline is not made the index's default: searches through the proxy would be rescored twice. Raises
+    EngineError, DemoError when the answer does not say what the plugin did.
+    """
+    wish = Wish(sidecar_url=state.urls[states.SIDECAR], index=index, fields=FIELDS, deadline_ms=JUDGING_MS)
+    name = plugin.pipeline_name(index)
+    engine = await connect(Settings(engine_url=state.urls[states.ENGINE]))
+    try:
+        written = await engine.request("PUT", f"/_search/pipeline/{name}", plugin.pipeline(wish, {}))
+        expect(written, "the search pipeline cannot be written")
+        words = {"multi_match": {"query": query, "fields": list(FIELDS)}}
+        body = {"size": SHOWN, "query": words, "_source": False}
+        found = await engine.request("POST", f"/{index}/_search", body, {"search_pipeline": name})
+        answer = expect(found, "the search through the pipeline failed")
+    finally:
+        await engine.close()
+    told = answer.get("ext", {}).get("whyrank")
+    if told is None:
+        raise DemoError("the engine's answer does not say what its plugin did")
+    first = answer["hits"]["hits"][0].get("fields", {}) if answer["hits"]["hits"] else {}
+    why = "".join(first.get("whyrank.explanation", [])[:1])
+    return (
+        f"POST {state.urls[states.ENGINE]}/{index}/_search?search_pipeline={name}: status [bold]{told['status']}[/], "
+        f"{told['judged']} hits judged" + (f"; its first hit: {escape(why)}" if why else "")
+    )
+
+
+def _weights(weights: FusionWeights) -> str:
+    shares = (weights.engine, weights.relevance, weights.similarity)
+    engine, relevance, similarity = (f"{share / (sum(shares) or 1.0):.0%}" for share in shares)
+    return (
+        f"The order is {engine} the engine's score, {relevance} the language model's judgement and {similarity} the "
+        "bi-encoder's similarity: shares chosen on pages that no figure of ours is about (bench/LOG.md)."
+    )
 
 
 def watch(home: Path, done: Callable[[], State | None], patience_s: float) -> State:
