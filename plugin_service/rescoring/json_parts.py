@@ -8,6 +8,7 @@ survive what a decode to Python values would not keep.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -45,6 +46,25 @@ def decoded(decoder: msgspec.json.Decoder[T], data: bytes | Raw) -> T:
 def object_of(data: bytes | Raw) -> JsonObject:
     """The members of an object. Raises NotJsonError."""
     return decoded(_OBJECT, data)
+
+
+def unambiguous(data: bytes | Raw) -> JsonObject:
+    """The members of an object in which no name stands twice. Raises NotJsonError.
+
+    The engines refuse a repeated name, and a dictionary would let the last one win unnoticed. What stands within the
+    members goes to the engine as it is, and is its to judge.
+    """
+    members = object_of(data)
+    text = bytes(data)
+    if b"\\" in text or any(text.count(b'"%b"' % name.encode()) > 1 for name in members):
+        # mostly the same name further in: counted exactly, which takes a slower parser
+        try:
+            pairs = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str)
+        except (ValueError, RecursionError) as error:
+            raise NotJsonError(str(error)) from error
+        if len(pairs) != len(members):
+            raise NotJsonError("a name stands twice")
+    return members
 
 
 def items_of(data: bytes | Raw) -> list[Raw]:

@@ -2,8 +2,9 @@
 
 The engine is asked for the whole window from 0, in one search; paging is done on the answer. Nothing
 else of the request is changed, except that `ext.whyrank` is taken out (the engines refuse sections of
-`ext` that they do not know) and, where the request filters `_source`, the policy's missing fields are
-asked for through `fields` and taken out of the answer again.
+`ext` that they do not know), that vector searches get the `k` that they would have had, and, where the
+request filters `_source`, that the policy's missing fields are asked for through `fields` and taken out
+of the answer again.
 
 The planned body is JSON, and is there even where the caller sent none: it needs a JSON content type.
 """
@@ -27,8 +28,10 @@ from plugin_service.rescoring.json_parts import (
     encode,
     items_of,
     object_of,
+    unambiguous,
     value_of,
 )
+from plugin_service.rescoring.nearest import with_k
 from plugin_service.rescoring.source_filter import borrowed_fields, listed, split, stored_fields
 from whyrank.errors import BadRequestError
 from whyrank.types import Mode, Policy
@@ -122,7 +125,7 @@ def strip(body: bytes) -> bytes:
     if b"whyrank" not in body and b"\\u" not in body:
         return body
     try:
-        search = object_of(body)
+        search = unambiguous(body)
         ext = object_of(search["ext"]) if "ext" in search else {}
     except NotJsonError:
         return body
@@ -161,7 +164,7 @@ def _plan(body: bytes, params: dict[str, str], policy: Policy) -> Plan | Bypass:
     mode = options.mode or policy.mode
     fingerprint = _fingerprint(search, params, query, mode, window)
     borrowed = borrowed_fields(search, params, policy.fields)
-    planned: dict[str, object] = {**_without_options(search, ext), "from": 0, "size": window}
+    planned: dict[str, object] = {**_without_options(with_k(search, size), ext), "from": 0, "size": window}
     if borrowed:
         planned["fields"] = [*(items_of(search["fields"]) if "fields" in search else ()), *borrowed]
     return Plan(
@@ -186,10 +189,10 @@ def _read(body: bytes, params: dict[str, str]) -> JsonObject:
         if "json" not in params.pop("source_content_type", ""):
             raise NotJsonError("source_content_type is not JSON")
         body = params.pop("source").encode()
-    return object_of(body) if body.strip() else {}
+    return unambiguous(body) if body.strip() else {}
 
 
-def _without_options(search: JsonObject, ext: JsonObject) -> dict[str, object]:
+def _without_options(search: Mapping[str, object], ext: JsonObject) -> dict[str, object]:
     """The search without `ext.whyrank`, and without an `ext` that held nothing else."""
     kept: dict[str, object] = dict(search)
     if "whyrank" in ext:
