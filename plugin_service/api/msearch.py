@@ -10,6 +10,7 @@ import structlog
 
 from plugin_service.api.proxy_call import JSON_TYPE, Call, PassOn, Reply
 from plugin_service.api.proxy_messages import (
+    accepts_json,
     error_body,
     header,
     is_json,
@@ -19,9 +20,10 @@ from plugin_service.api.proxy_messages import (
     status_headers,
     without,
 )
-from plugin_service.api.proxy_search import INTERNAL, Search, Searches, stripped
+from plugin_service.api.proxy_search import AMBIGUOUS, INTERNAL, NO_JSON_WANTED, Search, Searches, may_be_ours, stripped
 from plugin_service.api.targets import parse_query, policy_of
 from plugin_service.rescoring import search_request
+from plugin_service.rescoring.json_parts import NotJsonError, SurrogateShield, decoded
 from plugin_service.rescoring.observer import Observer
 from plugin_service.rescoring.ports import Policies
 from plugin_service.rescoring.search_request import Bypass
@@ -65,6 +67,13 @@ class _Outcome(msgspec.Struct):
     status: int = 200
 
 
+class _Response(msgspec.Struct, frozen=True):
+    """The engine's answer to one search of an `_msearch`."""
+
+    body: bytes
+    status: int
+
+
 _OUTCOME = msgspec.json.Decoder(_Outcome)
 _HEAD = msgspec.json.Decoder(dict[str, object])
 _ANSWER = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -88,14 +97,15 @@ class MultiSearches:
             return items
         if not any(item.status or item.search for item in items):
             return None
+        ambiguous = parse_query(call.query_string) is None
+        if ambiguous or not accepts_json(call.header(b"accept")):
+            return self._pass_on(items, Status.BYPASSED, AMBIGUOUS if ambiguous else NO_JSON_WANTED)
         if not any(item.search or item.response for item in items):
             return self._pass_on(items, Status(next(item.status for item in items if item.status)), _summary(items)[1])
         return await self._ask(call, items)
 
     async def _items(self, call: Call, index: str | None) -> list[_Item] | PassOn | None:
-        params = parse_query(call.query_string)
-        if params is None:
-            return PassOn(Status.BYPASSED, "ambiguous_parameters: a URL parameter is given twice or is not text")
+        params = parse_query(call.query_string) or {}
         body = await self._searches.readable_body(call, is_ndjson)
         if isinstance(body, PassOn):
             return body
@@ -111,6 +121,7 @@ class MultiSearches:
         index = _index(options) or default
         policy = policy_of(index, self._policies) if index else None
         if isinstance(policy, str):
+            item.stripped = stripped(item.body)
             item.bypass(Status.BYPASSED, policy)
         elif policy is not None and index:
             own = {name: value for name, value in options.items() if isinstance(value, str) and name != "index"}
@@ -140,7 +151,7 @@ class MultiSearches:
             return await self._searches.page(call, [JSON_TYPE], page, status_headers(*_summary(items)))
         headers = rewritten_headers(call.headers, has_body=True)
         status, answered, raw = await self._searches.ask_engine(call, call.target, headers, _body(asked))
-        if status == 400:
+        if may_be_ours(status):
             return self._pass_on(items, Status.BYPASSED, "engine_refused: the engine refused the widened searches")
         if status != 200:
             reason = f"engine_error: the engine answered {status}"
@@ -158,19 +169,16 @@ class MultiSearches:
         page = _joined(answer[0], items)
         return await self._searches.page(call, answered, page, status_headers(*_summary(items)))
 
-    async def _settle(self, call: Call, item: _Item, raw: msgspec.Raw) -> None:
+    async def _settle(self, call: Call, item: _Item, response: _Response) -> None:
         """Give an item its response, unless the engine has to be asked again without us."""
-        body = bytes(raw)
         if item.search is None:
-            item.response = body
-            return
-        outcome = _OUTCOME.decode(body).status
-        if outcome == 400:
+            item.response = response.body
+        elif may_be_ours(response.status):
             item.bypass(Status.BYPASSED, "engine_refused: the engine refused the widened search")
-        elif outcome != 200:
-            item.bypass(Status.BYPASSED, f"engine_error: the engine answered {outcome}")
-            item.response = body
-        elif (page := await self._searches.rank_and_render(call, item.search, body)) is None:
+        elif response.status != 200:
+            item.bypass(Status.BYPASSED, f"engine_error: the engine answered {response.status}")
+            item.response = response.body
+        elif (page := await self._searches.rank_and_render(call, item.search, response.body)) is None:
             item.bypass(Status.FAILED, INTERNAL)
         else:
             item.response, item.status, item.reason = page.body, page.status, page.reason
@@ -183,7 +191,7 @@ class MultiSearches:
         if answer is None:
             return False
         for item, response in zip(items, answer[1], strict=True):
-            item.response = bytes(response)
+            item.response = response.body
         return True
 
     def _pass_on(self, items: Sequence[_Item], status: Status, reason: str) -> PassOn:
@@ -218,14 +226,28 @@ def _joined(members: Mapping[str, msgspec.Raw], items: Sequence[_Item]) -> bytes
     return msgspec.json.encode({**members, "responses": [msgspec.Raw(item.response or b"null") for item in items]})
 
 
-def _split(raw: bytes, count: int) -> tuple[dict[str, msgspec.Raw], list[msgspec.Raw]] | None:
+def _split(raw: bytes, count: int) -> tuple[dict[str, msgspec.Raw], list[_Response]] | None:
     """An `_msearch` answer's members, and its `count` responses; None if it is not that."""
+    shield = None
     try:
-        members = _ANSWER.decode(raw)
-        responses = _RESPONSES.decode(members["responses"])
-    except (KeyError, msgspec.DecodeError):
+        try:
+            members, responses = _taken_apart(raw)
+        except NotJsonError:
+            shield = SurrogateShield(raw)
+            members, responses = _taken_apart(shield.body)
+        found = [
+            _Response(shield.restore(bytes(each)) if shield else bytes(each), decoded(_OUTCOME, each).status)
+            for each in responses
+        ]
+    except (KeyError, NotJsonError):
         return None
-    return (members, responses) if len(responses) == count else None
+    return (members, found) if len(found) == count else None
+
+
+def _taken_apart(raw: bytes) -> tuple[dict[str, msgspec.Raw], list[msgspec.Raw]]:
+    """Raises KeyError, NotJsonError."""
+    members = decoded(_ANSWER, raw)
+    return members, decoded(_RESPONSES, members["responses"])
 
 
 def _summary(items: Sequence[_Item]) -> tuple[str, str]:

@@ -25,7 +25,6 @@ from plugin_service.rescoring.ports import Policies
 from plugin_service.rescoring.rescorer import Rescorer
 from whyrank.errors import EngineError
 from whyrank.settings import Settings
-from whyrank.types import Status
 
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
@@ -135,7 +134,7 @@ class Proxy:
         if policy is None:
             return None
         if isinstance(policy, str):
-            return PassOn(Status.BYPASSED, policy)
+            return await self._searches.left_out(call, policy)
         return await self._searches.answer(call, target.index, policy)
 
     async def _pass(self, call: Call, extra: RawHeaders | None = None, replacement: bytes | None = None) -> None:

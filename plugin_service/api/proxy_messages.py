@@ -30,6 +30,7 @@ _BODY_HEADERS = frozenset((b"content-encoding", b"accept-encoding"))
 _PLAIN_CONNECTION = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
 _JSON = re.compile(r"application/(?:vnd\.(?:elasticsearch|opensearch)\+)?json")
 _NDJSON = re.compile(r"application/(?:vnd\.(?:elasticsearch|opensearch)\+)?(?:x-nd)?json")
+_VERSIONED = re.compile(r"application/vnd\.elasticsearch\+json\s*;\s*compatible-with\s*=\s*\d+")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 _MOST_HEADER = 300
 
@@ -52,8 +53,11 @@ def request_headers(headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
 def rewritten_headers(headers: Iterable[tuple[bytes, bytes]], has_body: bool) -> RawHeaders:
     """`request_headers` for a request whose body is ours, and whose answer we have to read."""
     kept = [pair for pair in request_headers(headers) if pair[0] not in _BODY_HEADERS]
-    if has_body and not any(name == b"content-type" for name, _ in kept):
-        kept.append((b"content-type", b"application/json"))
+    if has_body and not ((kind := header(kept, b"content-type")) and is_ndjson(kind)):
+        # the client had no body, and may have called that anything; Elasticsearch wants both types of one version
+        accept = header(kept, b"accept")
+        kind = accept if _VERSIONED.fullmatch(accept) else "application/json"
+        kept = [*without(kept, b"content-type"), (b"content-type", kind.encode("latin-1"))]
     kept.append((b"accept-encoding", b"identity"))
     return kept
 

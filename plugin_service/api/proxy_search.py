@@ -41,6 +41,8 @@ from whyrank.types import Policy, Ranking, Status
 
 log = structlog.get_logger(__name__)
 
+AMBIGUOUS = "ambiguous_parameters: a URL parameter is given twice or is not text"
+NO_JSON_WANTED = "response_format: the request does not accept JSON"
 INTERNAL = "internal_error: an error inside WhyRank; its log says more"
 GZIP_FROM = 1024
 """Shorter answers are not worth compressing."""
@@ -79,12 +81,12 @@ class Searches:
 
     async def answer(self, call: Call, index: str, policy: Policy) -> Reply | PassOn:
         """Answer `/{index}/_search`. Raises EngineError when the engine is in trouble, AbandonedError."""
-        params = parse_query(call.query_string)
-        if params is None:
-            return PassOn(Status.BYPASSED, "ambiguous_parameters: a URL parameter is given twice or is not text")
         body = await self.readable_body(call, is_json)
         if isinstance(body, PassOn):
             return body
+        params = parse_query(call.query_string)
+        if params is None or not accepts_json(call.header(b"accept")):
+            return PassOn(Status.BYPASSED, AMBIGUOUS if params is None else NO_JSON_WANTED, stripped(body))
         try:
             plan = search_request.plan(body, params, policy)
         except BadRequestError as error:
@@ -96,12 +98,15 @@ class Searches:
             return PassOn(Status.BYPASSED, f"{plan.reason}: {plan.detail}", stripped(body))
         return await self._ask(call, Search(plan, policy, index, call.raw_path), stripped(body))
 
+    async def left_out(self, call: Call, reason: str) -> PassOn:
+        """A search that is not rescored whatever it says, for this reason. Raises AbandonedError."""
+        body = await self.readable_body(call, is_json)
+        return PassOn(Status.BYPASSED, reason, None if isinstance(body, PassOn) else stripped(body))
+
     async def readable_body(self, call: Call, is_readable: Callable[[str], bool]) -> bytes | PassOn:
         """The request's body without its content coding, if its type is readable and it is short enough."""
         if not call.body.complete and not is_readable(call.header(b"content-type")):
             return PassOn(Status.BYPASSED, "not_json: the request's Content-Type is not JSON")
-        if not accepts_json(call.header(b"accept")):
-            return PassOn(Status.BYPASSED, "response_format: the request does not accept JSON")
         limit = self._settings.max_body_bytes
         if not await call.body.read(limit):
             return PassOn(Status.BYPASSED, f"body_too_large: more than {limit} bytes")
@@ -162,7 +167,7 @@ class Searches:
         plan = search.plan
         headers = rewritten_headers(call.headers, has_body=True)
         status, answered, raw = await self.ask_engine(call, target(call.raw_path, plan.params), headers, plan.body)
-        if status == 400:  # whether it is the caller's request that is wrong, or ours, the engine shall say
+        if may_be_ours(status):
             return PassOn(Status.BYPASSED, "engine_refused: the engine refused the widened search", original)
         if status != 200:
             reason = f"engine_error: the engine answered {status}"
@@ -210,6 +215,11 @@ class Searches:
             judged=ranking.judged,
             missing=ranking.missing,
         )
+
+
+def may_be_ours(status: int) -> bool:
+    """Whether the engine may refuse our search for what we made of it: it shall judge the caller's own, then."""
+    return status >= 400 and status not in (401, 403, 404, 408, 429, 502, 503, 504)
 
 
 def bad_request(error: BadRequestError) -> Reply:

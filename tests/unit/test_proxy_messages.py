@@ -119,6 +119,26 @@ def test_a_rewritten_request_asks_for_a_plain_answer_to_a_json_body() -> None:
 
 
 @pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (b"*/*", b"application/json"),
+        (
+            b"application/vnd.elasticsearch+json; compatible-with=9",
+            b"application/vnd.elasticsearch+json; compatible-with=9",
+        ),
+        (b"application/vnd.elasticsearch+json; compatible-with=9, */*", b"application/json"),
+    ],
+)
+def test_what_a_client_called_its_empty_body_is_not_what_ours_is(accept: bytes, expected: bytes) -> None:
+    """aiohttp and others send a type with no body; Elasticsearch refuses a version in one of the two types alone."""
+    sent = [(b"content-type", b"application/octet-stream"), (b"accept", accept)]
+    written = messages.rewritten_headers(sent, has_body=True)
+    assert [value for name, value in written if name == b"content-type"] == [expected]
+    untyped = messages.rewritten_headers(sent[1:], has_body=True)
+    assert [value for name, value in untyped if name == b"content-type"] == [expected]
+
+
+@pytest.mark.parametrize(
     ("kind", "json", "ndjson"),
     [
         ("", True, True),

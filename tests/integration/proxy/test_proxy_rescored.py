@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.proxy.conftest import DOCS, QUERY, Answer, Rig
+from tests.integration.proxy.conftest import DOCS, QUERY, Answer, Rig, proxy_before, serving
 from whyrank.types import Policy
 
 
@@ -166,6 +166,65 @@ async def test_several_indices_pass_with_the_reason(rig: Rig) -> None:
         assert "ext" not in answer.json()
     silent = await rig.search({"query": QUERY}, rig.plain + "*")
     assert silent.header("x-whyrank-status") is None
+
+
+@pytest.mark.parametrize(
+    ("index", "query", "headers", "reason"),
+    [
+        ("{i},{i}", "", {}, "several_indices"),
+        ("{i}*", "", {}, "several_indices"),
+        ("{i}", "?size=3&size=3", {}, "ambiguous_parameters"),
+        ("{i}", "", {"accept": "application/yaml"}, "response_format"),
+    ],
+)
+async def test_our_section_reaches_no_engine(
+    rig: Rig, index: str, query: str, headers: dict[str, str], reason: str
+) -> None:
+    """Elasticsearch refuses it: who may say it must not be failed by where or how they search."""
+    target = f"/{quote(index.replace('{i}', rig.ranked))}/_search{query}"
+    section = {"ext": {"whyrank": {"mode": "label"}}}
+    answer = await rig.proxied("POST", target, {"query": QUERY, **section}, **headers)
+    direct = await rig.direct("POST", target, {"query": QUERY}, **headers)
+    assert (answer.status, len(answer.body) > 0) == (direct.status, True)
+    assert (answer.header("x-whyrank-reason") or "").startswith(reason)
+    lines = [{"index": index.replace("{i}", rig.ranked)}, {"query": QUERY, **section}]
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    many = await rig.proxied("POST", f"/_msearch{query}", body, **{"content-type": "application/x-ndjson", **headers})
+    assert (many.header("x-whyrank-reason") or "").startswith(reason)
+    assert b"whyrank" not in many.body
+    if not query and not headers:
+        assert [response["status"] for response in many.json()["responses"]] == [200]
+
+
+async def test_a_body_that_is_empty_may_be_called_anything(rig: Rig) -> None:
+    headers = {"content-type": "application/octet-stream"}
+    answer = await rig.proxied("POST", f"/{rig.ranked}/_search?q=body:zeta&size=2", b"", **headers)
+    assert (answer.status, answer.header("x-whyrank-status")) == (200, "complete"), answer.body
+
+
+async def test_a_window_that_the_engine_breaks_on(rig: Rig) -> None:
+    """What fails only because it is ours runs again as it was sent; what would fail anyway does not."""
+    asked: list[bytes] = []
+    status = 500
+
+    async def engine_app(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        asked.append(body)
+        wide = b'"from"' in body
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status if wide else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"error":1}' if wide else b'{"as":"sent"}'})
+
+    async with serving(engine_app) as engine, proxy_before(engine) as (url, sidecar):
+        sidecar.policies.policies = {"docs": Policy(index="docs", fields=("body",))}
+        search = json.dumps({"query": QUERY}).encode()
+        answer = await rig.send(url, "POST", "/docs/_search", search)
+        assert (answer.status, answer.body, asked[1:]) == (200, b'{"as":"sent"}', [search])
+        assert (answer.header("x-whyrank-reason") or "").startswith("engine_refused")
+        asked.clear()
+        status = 429
+        busy = await rig.send(url, "POST", "/docs/_search", search)
+        assert (busy.status, len(asked)) == (429, 1)
 
 
 async def test_a_policy_switched_off_still_takes_our_section_out(rig: Rig) -> None:
