@@ -37,7 +37,10 @@ from whyrank.embedded.process import Child
 
 CALLERS = 8
 UP_S = (0.1, 8.0)
-"""How long a sidecar runs before it is killed, its own start included: some are killed before they listen."""
+"""How long a sidecar answers before it is killed."""
+UNBORN = 0.2
+"""The share of those that are killed while they start, at most EARLY_S seconds after they began."""
+EARLY_S = 2.0
 DOWN_S = (0.0, 3.0)
 PROBE_S = 0.1
 PATIENCE_S = 120.0
@@ -91,9 +94,13 @@ class Sidecar:
     def come_and_go(self, chance: random.Random, over: threading.Event) -> None:
         """Kill it and start it again until it is over; it runs then."""
         while not over.is_set():
-            ends = time.monotonic() + chance.uniform(*UP_S)
-            while time.monotonic() < ends and not over.wait(PROBE_S):
-                self.look()
+            if chance.random() < UNBORN:
+                over.wait(chance.uniform(0.0, EARLY_S))
+            else:
+                while not self.look() and not over.wait(PROBE_S):
+                    pass
+                over.wait(chance.uniform(*UP_S))
+            self.look()
             self.kill()
             over.wait(chance.uniform(*DOWN_S))
             self.start()
