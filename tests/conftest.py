@@ -17,9 +17,12 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from tests import embedded_elasticsearch
 from whyrank.embedded import engine, model_server, state, valkey
+from whyrank.records import save_manifest
+from whyrank.registry import Registry, Version
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("unit", "contract", "integration", "browser")
@@ -44,6 +47,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         MODEL.begin(factory.mktemp("model"))
 
 
+def shipped() -> Version:
+    """The version that comes with the package: what the tests judge with."""
+    return Registry.load_folder(model_server.SHIPPED)
+
+
 class EarlyModel:
     """The model server, started in a thread while other tests run."""
 
@@ -53,7 +61,7 @@ class EarlyModel:
 
     def begin(self, folder: Path) -> None:
         pool = ThreadPoolExecutor(1)
-        self._starting = pool.submit(self._stack.enter_context, model_server.start(folder))
+        self._starting = pool.submit(self._stack.enter_context, model_server.start(folder, adapter=shipped().adapter))
         pool.shutdown(wait=False)
 
     def address(self) -> str:
@@ -107,7 +115,9 @@ def model_url() -> str:
 @pytest.fixture(scope="session")
 def model_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of the model behind `model_url`."""
-    return model_server.write_manifest(tmp_path_factory.mktemp("manifest"))
+    path = tmp_path_factory.mktemp("manifest") / "manifest.json"
+    save_manifest(replace(model_server.describe(shipped()), served_name=model_server.SERVED_NAME), path)
+    return path
 
 
 @pytest.fixture(scope="session")

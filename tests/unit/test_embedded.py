@@ -18,8 +18,7 @@ from whyrank.embedded import state as states
 from whyrank.embedded.cache import Cache, default_root, digest
 from whyrank.embedded.jars import DownloadError, Jar, read_lock
 from whyrank.embedded.state import PartState, State
-from whyrank.prompt import Constraint
-from whyrank.records import load_manifest, model_revision
+from whyrank.records import load_manifest
 from whyrank.registry import served_name
 
 ROOT = Path(__file__).parents[2]
@@ -222,15 +221,6 @@ def test_the_number_format_follows_the_processor(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(Path, "read_text", lambda _self, flags=flags: flags)
         assert model_server.dtype() == expected
     model_server.dtype.cache_clear()
-
-
-def test_the_manifest_says_what_is_served_and_keeps_its_revision(tmp_path: Path) -> None:
-    path = model_server.write_manifest(tmp_path)
-    first = load_manifest(path)
-    assert (first.base, first.constraint) == (model_server.BASE, Constraint.QUOTE)
-    again = load_manifest(model_server.write_manifest(tmp_path))
-    assert again == first
-    assert model_revision(again, "whyrank") == model_revision(first, "whyrank")
 
 
 @pytest.fixture

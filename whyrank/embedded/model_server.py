@@ -26,9 +26,8 @@ from whyrank.embedded.cache import Cache, Progress, digest, exclusive, silent
 from whyrank.embedded.jars import DownloadError
 from whyrank.embedded.parts import Part, answers, free_port, running
 from whyrank.embedded.process import Launch, run_tool
-from whyrank.errors import BadRequestError
 from whyrank.prompt import Constraint
-from whyrank.records import ModelManifest, load_manifest, save_manifest
+from whyrank.records import ModelManifest
 from whyrank.registry import ADAPTER_FILES, Registry, Version, served_name
 from whyrank.types import FusionWeights
 
@@ -105,22 +104,6 @@ def _material() -> dict[str, str]:
 def merged_key(adapter: Path) -> str:
     """Names the model with this adapter in it: the hash of the model, the merger and the adapter."""
     return digest(model_key(), MERGER.read_bytes(), *((adapter / name).read_bytes() for name in ADAPTER_FILES))
-
-
-def write_manifest(folder: Path) -> Path:
-    """Describe the base model as `start` serves it, in `folder/manifest.json`; gives the file's path."""
-    path = folder / "manifest.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_manifest(base_manifest(_created(path), SERVED_NAME), path)
-    return path
-
-
-def _created(path: Path) -> datetime:
-    """When this folder's manifest was first written."""
-    try:
-        return load_manifest(path).created
-    except BadRequestError:
-        return datetime.now(UTC)
 
 
 def install_environment(cache: Cache, progress: Progress = silent) -> Path:

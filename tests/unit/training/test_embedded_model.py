@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from training import embedded_check
@@ -19,9 +20,6 @@ from whyrank.embedded import bi_encoder, model_server
 from whyrank.records import ModelManifest
 from whyrank.registry import Registry, Version
 
-pytestmark = pytest.mark.skipif(
-    not model_server.SHIPPED.is_dir(), reason="no trained model is shipped yet (bench/LOG.md)"
-)
 LARGEST = 10_000_000
 MINED = "mine/groups.jsonl"
 
@@ -67,9 +65,13 @@ def test_what_it_claims_is_what_its_evaluation_found(manifest: ModelManifest, me
     assert manifest.weights == metrics.models[Role.CANDIDATE].weights
 
 
-def test_no_judged_collection_had_a_part_in_its_weights(metrics: Metrics) -> None:
-    assert metrics.choice is not None
-    assert metrics.choice.collections == ("validation",)
+def test_its_weights_are_the_recipes_and_no_judged_collection_is_in_it(
+    manifest: ModelManifest, metrics: Metrics
+) -> None:
+    recipe = load("embedded")
+    assert msgspec.to_builtins(manifest.weights) == recipe.evaluate["weights"]
+    assert {each.name for each in metrics.collections} == {embedded_check.COLLECTION}
+    assert metrics.choice is None
 
 
 def test_its_means_are_those_of_the_queries_that_are_kept(metrics: Metrics) -> None:
