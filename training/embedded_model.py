@@ -119,12 +119,13 @@ def ship(run: RunFolder, recipe: Recipe, into: Path) -> str:
 
 
 def keep_evidence(run: RunFolder) -> None:
-    """Keep the held-out groups and what was measured on each, for `training.embedded_check` and the tests."""
+    """Keep the held-out groups that were measured, and the figures, for `training.embedded_check` and the tests."""
     groups = run.path / Stage.MINE.value / "groups.jsonl"
     measured = run.path / Stage.EVALUATE.value / QUERIES
     made_of = {f"mine/{groups.name}": records.file_hash(groups), f"evaluate/{QUERIES}": records.file_hash(measured)}
-    held_out = (group for group in records.read(groups, Group) if group.split is Split.TEST)
-    values = (each for each in records.read(measured, QueryValues) if each.collection == COLLECTION)
+    values = [each for each in records.read(measured, QueryValues) if each.collection == COLLECTION]
+    asked = {each.query for each in values}
+    held_out = (group for group in records.read(groups, Group) if group.split is Split.TEST and group.id in asked)
     records.write(EVIDENCE / embedded_check.GROUPS, held_out, made_of)
     records.write(EVIDENCE / embedded_check.QUERIES, values, made_of)
 
